@@ -58,6 +58,8 @@ from service.replicas.waiting_devices import STREAM as DEVICES
 from service.replicas.waiting_devices import WaitingDevices
 from service.request_handler import RequestHandler
 from service.request_rates import RequestRates
+from service.revocations import stream as revocations
+from service.revocations.pages import Pages
 from service.server import Server
 
 log = logging.getLogger("heirloom.replica")
@@ -104,12 +106,19 @@ class _Replica(NamedTuple):
     news: AppendedCommits
     answers: TaskSet
 
+    def entries_needed(self) -> int:
+        """For how many seconds the revocation feed's entries are needed: until all tokens have expired."""
+        lives = max((tenant.longest_ttl for tenant in self.context.registry.tenants()), default=0)
+        tolerated = int(self.context.skew.tolerated.total_seconds())
+        return max(lives, revocations.DEFAULT_LIFETIME) + revocations.tolerance(tolerated)
+
     async def start(self, connection: Connection, copies: int) -> None:
         """Subscribe to the other replicas, and create the streams that all share. Raises as `run_replica`."""
         context, devices = self.context, self.context.devices
         await context.log.start()
         await devices.polling.start()
         await self.admin.completed.start()
+        await revocations.ensure(connection, copies, self.entries_needed())
         with contextlib.suppress(Unavailable):  # nothing is answered before there is a measurement
             await context.skew.measure(connection)
         await devices.waiting.start(copies)
@@ -150,7 +159,8 @@ async def run_replica(
             names = some_names({tenant.name: tenant.clients for tenant in context.registry.tenants()})
             await _first(try_doors(settings.url, settings.credentials, names), failure)
         watching = asyncio.create_task(log_size.watch(context.log.size))
-        _leave_by(leaving, partial(end, (watching,)))
+        keeping = asyncio.create_task(revocations.keep(buses.log, settings.required.copies, replica.entries_needed))
+        _leave_by(leaving, partial(end, (watching, keeping)))
         gate = await _administer(buses, replica.admin, leaving)
         await server.start()
         _leave_by(leaving, server.drain)
@@ -173,7 +183,8 @@ async def _prepared(
     await replica.start(buses.log, settings.required.copies)
     used = UsedAssertions(buses.log)
     await used.start(settings.required.copies, settings.max_clock_skew)
-    await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
+    known = (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES, revocations.STREAM)
+    await refuse_other_streams(buses.log, known)
     return replica, ClientAuthentication(replica.context, used)
 
 
@@ -229,7 +240,7 @@ def _constructed(settings: ReplicaSettings, buses: Buses, keys: Keyring, parts: 
     devices = Devices(WaitingDevices(log_bus), DevicePolls(log_bus, seal), UserCodeGuesses(log_bus))
     connections = ServerConnections(log_bus, registry)
     ending = _Ending(connections, TokenConnections(families, registry, connections))
-    context = Context(the_log, registry, families, keys, skew, RequestRates(registry), devices)
+    context = Context(the_log, registry, families, keys, skew, RequestRates(registry), devices, Pages(log_bus))
     read_model, completed = ReadModelClient(buses.inquiry), CompletedCutOffs(log_bus, the_log, seal)
     admin = AdminContext(the_log, registry, families, keys, skew, replicas, read_model, completed)
     return _Replica(context, admin, ending, news, answers)

@@ -25,11 +25,11 @@ ACCOUNTS: dict[str, Callers] = {
     ROLE_ACCOUNTS["operator"]: Callers(_names("nobody"), of_role("operator")),
     ROLE_ACCOUNTS["auditor"]: Callers(_names("nobody"), of_role("auditor")),
     ROLE_ACCOUNTS["edge"]: Callers(_names("request", "nobody"), of_role("edge")),
-    ROLE_ACCOUNTS["resource"]: Callers(("edge-introspect", *_names("nobody")), of_role("resource")),
+    ROLE_ACCOUNTS["resource"]: Callers(("edge-introspect", *_names("role", "nobody")), of_role("resource")),
 }
 """The accounts of `heirloom.broker.roles`."""
 
-ANYBODY = Callers(_names("subject", "request", "nobody"), of_anybody)
+ANYBODY = Callers(_names("subject", "request", "role", "nobody"), of_anybody)
 """The one account of a broker that is not ours."""
 
 

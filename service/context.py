@@ -16,6 +16,7 @@ from service.replicas.leases import Replicas
 from service.replicas.user_code_guesses import UserCodeGuesses
 from service.replicas.waiting_devices import WaitingDevices
 from service.request_rates import RequestRates
+from service.revocations.pages import Pages
 
 
 class Devices(NamedTuple):
@@ -36,6 +37,7 @@ class Context(NamedTuple):
     skew: Skew
     rates: RequestRates
     devices: Devices
+    revocations: Pages
 
     async def caller(self, tenant_name: str, client_id: str) -> "Caller":
         """The calling client and its tenant. Raises `invalid_client` if one is unknown, or the client is disabled."""

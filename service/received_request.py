@@ -16,9 +16,10 @@ from service.request import Request
 
 Endpoint: TypeAlias = Callable[[Context, Request], Awaitable[bytes]]
 """Answers a request with the reply's JSON. Raises `OAuthError` for a refusal, and `Unavailable`."""
-ProvedBy: TypeAlias = Literal["subject", "person", "request", "nobody"]
+ProvedBy: TypeAlias = Literal["subject", "person", "request", "role", "nobody"]
 """How the client is proved: by the subject, which the broker's permissions vouch for; by the subject on the connection
-of somebody with a person's token; by the request itself, through an HTTP edge; or not at all, in a public endpoint."""
+of somebody with a person's token; by the request itself, through an HTTP edge; or not at all, in a public endpoint. A
+role's request is of no client: the broker's permissions vouch for the role."""
 
 
 class Row(NamedTuple):

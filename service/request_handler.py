@@ -115,6 +115,8 @@ class RequestHandler:
                 return self._context.rates.person(received.tenant, received.client_id)
             case "request":
                 return self._context.rates.edge(received.tenant)
+            case "role":
+                return self._context.rates.resource(received.tenant)
             case "nobody":
                 return self._context.rates.public(received.tenant)
 

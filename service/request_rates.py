@@ -16,6 +16,8 @@ EDGE_PER_SECOND = 10_000
 """A tenant's requests from edges, before their client is known."""
 PUBLIC_PER_SECOND = 1_000
 """Requests for a tenant's keys and metadata."""
+RESOURCES_PER_SECOND = 1_000
+"""Requests of a tenant's resource servers for the revocation feed."""
 PERSONS_PER_SECOND = 1_000
 """Requests of all people with a token of one client, together: a request does not say which person sends it."""
 LOOKS_PER_SECOND = 1_000
@@ -26,7 +28,7 @@ ASSERTIONS_PER_SECOND = 200
 COMPANY_SECONDS = 2.0
 """How long nobody counts as alone after the request of another client."""
 
-EDGE, PUBLIC, STRANGER = "*edge", "*public", "*stranger"
+EDGE, RESOURCE, PUBLIC, STRANGER = "*edge", "*resource", "*public", "*stranger"
 """Requesters that are no client: those of a tenant together. No client can have such a name."""
 PERSONS = "*persons of "
 """The requester of all people with a token of one client is this, followed by the client's name."""
@@ -79,6 +81,14 @@ class RequestRates:
             return self._stranger()
         self._count(tenant.public, PUBLIC_PER_SECOND, "tenant")
         return tenant_name, PUBLIC
+
+    def resource(self, tenant_name: str) -> Requester:
+        """Count a request of a resource server."""
+        tenant = self._registry.known_tenant(tenant_name)
+        if tenant is None:
+            return self._stranger()
+        self._count(tenant.resources, RESOURCES_PER_SECOND, "tenant")
+        return tenant_name, RESOURCE
 
     def assertion(self, client: Client) -> None:
         """Count an assertion that a client has signed."""

@@ -14,6 +14,7 @@ from events.log.stream import every_configuration
 
 OURS = (
     *("oauth.>", "admin.>", "audit.>", "tokens.>", "revoked.>", "heirloom.>"),
+    *("feed.>", "revocations.>", "keys.*"),
     *("$SRV.>", "$SYS.>", "$JS.>", "$KV.heirloom-assertions.>", "_INBOX.>", "_R_.>"),
 )
 """The subjects on which the service publishes, answers or stores."""

@@ -5,17 +5,32 @@ from events.log.stream import REVOKED, REVOKED_STORED
 from events.strict_json import MAX_PAYLOAD
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.quoted import quoted
-from heirloom.broker.roles import API, LOG_ACCOUNT, LOG_API, ROLES, SHOWN, STREAMS, SYSTEM, Role, inbox
+from heirloom.broker.roles import (
+    API,
+    LOG_ACCOUNT,
+    LOG_API,
+    PUBLISHERS_ACCOUNT,
+    ROLES,
+    SHOWN,
+    STREAMS,
+    SYSTEM,
+    Role,
+    inbox,
+)
 from service.registry.broker_accounts import ROLE_ACCOUNTS
 from service.registry.named_role import below
+from service.revocations.stream import HEARD, PROGRESS, STORED
+from service.revocations.stream import STREAM as REVOCATIONS
 
 SYSTEM_ACCOUNT = "SYS"
 MAX_SUBSCRIPTIONS = 32
 """For each connection in the accounts of callers; the broker closes a connection that subscribes to more."""
 UNBOUNDED = (ROLE_ACCOUNTS["operator"], ROLE_ACCOUNTS["auditor"])
 """Accounts whose answers are longer than `MAX_PAYLOAD`, which would bound answers, too; the broker allows 1 MiB."""
+HEARING = list(dict.fromkeys(role.account for role in ROLES.values() if set(HEARD) & set(role.subscribe)))
+"""The accounts that receive the revocation feed."""
 ANSWERED_BY_SEVERAL = (
-    *(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS),
+    *(f"{API}.DIRECT.GET.{stream}" for stream in (*STREAMS, REVOCATIONS)),
     *(subject for subject in SYSTEM if ".PING." in subject),
 )
 """Subjects on which one request gets several messages in reply."""
@@ -35,7 +50,10 @@ def accounts(credentials: Credentials) -> str:
             exported.setdefault(REVOKED_STORED, []).append(account)
             mapped = REVOKED.replace("*", "$1", 1).replace("*", "$2", 1)
             imports.append(f'{{ stream: {{ account: {LOG_ACCOUNT}, subject: "{REVOKED_STORED}" }}, to: "{mapped}" }}')
-        others.append(_account(account, _users(members, credentials), [], imports, _limits(account)))
+        heard = [subject for subject in HEARD if any(subject in role.subscribe for role in members.values())]
+        imports += [f'{{ stream: {{ account: {PUBLISHERS_ACCOUNT}, subject: "{subject}" }} }}' for subject in heard]
+        lent = [_export(subject, HEARING) for subject in HEARD] if account == PUBLISHERS_ACCOUNT else []
+        others.append(_account(account, _users(members, credentials), lent, imports, _limits(account)))
     processes = {name: role for name, role in ROLES.items() if role.account == LOG_ACCOUNT}
     exports = [_export(subject, to) for subject, to in exported.items()]
     system = [_service_import(SYSTEM_ACCOUNT, subject, subject) for subject in SYSTEM]
@@ -59,12 +77,12 @@ def _reaching_log(members: dict[str, Role]) -> dict[str, str]:
     another account whose reply subject has wildcards (ADR 0036).
     """
     published = (subject for role in members.values() for subject in role.publish)
-    reaches = (LOG_API, CHECKPOINT)
+    reaches = (LOG_API, CHECKPOINT, STORED, PROGRESS)
     return {subject: subject.replace(LOG_API, API, 1) for subject in published if subject.startswith(reaches)}
 
 
 def _export(subject: str, to: list[str]) -> str:
-    kind = "stream" if subject == REVOKED_STORED else "service"
+    kind = "stream" if subject in (REVOKED_STORED, *HEARD) else "service"
     several = ", response_type: stream" if subject in ANSWERED_BY_SEVERAL else ""
     return f'{{ {kind}: "{subject}", accounts: [{", ".join(to)}]{several} }}'
 

@@ -11,11 +11,13 @@ from typing import NamedTuple
 from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM
 from events.log.stream import REVOKED, REVOKED_STORED
 from service.registry.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, PERSONS_ENDPOINTS, ROLE_ACCOUNTS
+from service.revocations.stream import HEARD, PROGRESS, STORED
+from service.revocations.stream import STREAM as REVOCATIONS
 
 LOG_ACCOUNT = "HEIRLOOM"
 """The account of JetStream and the log."""
-PROJECTORS_ACCOUNT, NOTARIES_ACCOUNT = "PROJECTORS", "NOTARIES"
-"""The accounts of the projector's and the notary's connections to the log.
+PROJECTORS_ACCOUNT, NOTARIES_ACCOUNT, PUBLISHERS_ACCOUNT = "PROJECTORS", "NOTARIES", "PUBLISHERS"
+"""The accounts of the projector's, the notary's and the publisher's connections to the log.
 
 Each is alone in its account: of two readers in one account, one could make the other lose replies (ADR 0036).
 """
@@ -88,6 +90,8 @@ OWN: dict[str, Role] = {
             *(subject for name in BESIDE for subject in _stream(name, "INFO", "CREATE", "UPDATE", "PURGE")),
             *_stream(WAITING, "INFO", "CREATE", "UPDATE", "PURGE", "MSG.GET"),
             *_stream(GUESSES, "INFO", "CREATE", "UPDATE", "MSG.DELETE"),
+            *_stream(REVOCATIONS, "CREATE", "UPDATE"),
+            *_reads(REVOCATIONS),
             f"{API}.INFO",
             f"{API}.STREAM.LIST",
             f"{API}.CONSUMER.DURABLE.CREATE.{STREAM}.{REACTOR}",
@@ -108,6 +112,12 @@ OWN: dict[str, Role] = {
     "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
     "audit-auditors": Role(ROLE_ACCOUNTS["auditor"], publish=(INBOXES,), subscribe=("audit.>",)),
     "notary": Role(NOTARIES_ACCOUNT, publish=(*_reads(STREAM, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)),
+    # the publisher of the revocation feed: it may append to that, and not to the log
+    "publisher": Role(
+        PUBLISHERS_ACCOUNT,
+        publish=(*_reads(STREAM, LOG_API), *_reads(REVOCATIONS, LOG_API), STORED, PROGRESS, *HEARD),
+        subscribe=(REVOKED,),
+    ),
     # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
     "keeper": Role(LOG_ACCOUNT, publish=(f"{API}.INFO", JSZ)),
     "backup": Role(
@@ -139,8 +149,13 @@ SHOWN: dict[str, Role] = {
     "edge": Role(ROLE_ACCOUNTS["edge"], publish=("oauth.*.edge.>", "oauth.*.public.>")),
     "resource": Role(
         ROLE_ACCOUNTS["resource"],
-        publish=("oauth.*.edge.introspect", "oauth.*.public.>", f"{LOG_API}.DIRECT.GET.{STREAM}.{REVOKED}"),
-        subscribe=(REVOKED,),
+        publish=(
+            "oauth.*.edge.introspect",
+            "oauth.*.resource.revocations",
+            "oauth.*.public.>",
+            f"{LOG_API}.DIRECT.GET.{STREAM}.{REVOKED}",
+        ),
+        subscribe=(REVOKED, *HEARD),
     ),
 }
 """The roles of people and programs outside: `heirloom url --role` (contract §7)."""

@@ -18,6 +18,8 @@ BEHIND = 1000
 """How many commits the read model may lag behind the log and still be ready: a fraction of a second's work."""
 LOG_TIMEOUT_SECONDS = 1.0
 """For the log's answer: less than `LIVE_SECONDS`, so that a process which waits for the broker does not look stuck."""
+STALE_SECONDS = 3.0
+"""After so long without a heartbeat, verifiers accept nothing by default."""
 NO_LEADER = "the log's leader does not answer"
 
 
@@ -47,6 +49,19 @@ def of_notary(checkpoint_age: float, foreign: int, connections: Iterable[Connect
     """How long ago the whole log was last covered by a checkpoint. Nothing waits for the notary: it is always ready."""
     age = gauge("checkpoint_age_seconds", "Since all of the log was vouched for.", only(checkpoint_age))
     return ProcessReport((age, foreign_messages(CHECKPOINTS, foreign), *of_process(connections)))
+
+
+def of_publisher(entries: int, processed: int, behind: float, connections: Iterable[Connection]) -> ProcessReport:
+    """How far the revocation feed is. Clients do not wait for it, so the publisher is ready even when it is behind."""
+    processed = max(processed, 0)
+    figures = (
+        counter("revocation_entries", "Entries that were appended to the revocation feed.", only(entries)),
+        gauge("revocation_processed_sequence", "The commit up to which the log is in the feed.", only(processed)),
+        gauge("revocation_feed_age_seconds", "Since all of the log was in the revocation feed.", only(behind)),
+    )
+    late = f"the revocation feed is {behind:.0f} s behind the log, so verifiers take it for stale"
+    warnings = (late,) if behind > STALE_SECONDS else ()
+    return ProcessReport((*figures, *of_process(connections)), warnings=warnings)
 
 
 def foreign_messages(stream: str, count: int) -> Metric:

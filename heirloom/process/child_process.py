@@ -29,7 +29,7 @@ MAX_REPORT = 1 << 20
 
 IsReady: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
 Record: TypeAlias = Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]]
-ProcessKind: TypeAlias = Literal["broker", "replica", "projector", "notary"]
+ProcessKind: TypeAlias = Literal["broker", "replica", "projector", "publisher", "notary"]
 
 
 class ChildFailed(Exception):

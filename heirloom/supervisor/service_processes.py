@@ -1,4 +1,4 @@
-"""The processes that `heirloom up` runs besides the brokers: replicas, the projector, the notary."""
+"""The processes that `heirloom up` runs besides the brokers: replicas, the projector, the publisher, the notary."""
 
 import os
 import sys
@@ -22,6 +22,8 @@ def processes(data: DataDirectory, url: str, options: ServiceOptions, *, ours: b
         children.append(Child(Program("replica", f"replica {number}", [*python, "heirloom.replica"], env, log_file)))
     command, log_file = [*python, "heirloom.projector"], data.process_log("projector")
     children.append(Child(Program("projector", "the projector", command, env, log_file)))
+    command, log_file = [*python, "heirloom.publisher"], data.process_log("publisher")
+    children.append(Child(Program("publisher", "the publisher", command, env, log_file), is_ready=_at_once))
     if options.notary:  # nothing waits for the notary: it signs what has happened
         command, log_file = [*python, "heirloom.notary"], data.process_log("notary")
         children.append(Child(Program("notary", "the notary", command, env, log_file), is_ready=_at_once))

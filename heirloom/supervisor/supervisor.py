@@ -148,14 +148,14 @@ async def _on(data: DataDirectory, options: ServiceOptions) -> tuple[Running, li
 def _in_order(children: list[Child], options: ServiceOptions) -> Iterator[list[Child]]:
     """The processes in groups; the processes of a group start together.
 
-    The notary signs no log before a replica has checked the keyring against it, and nothing answers on a foreign broker
-    before a replica has tested what strangers may do there.
+    The notary signs no log before a replica has checked the keyring against it, and the publisher publishes none; and
+    nothing answers on a foreign broker before a replica has tested what strangers may do there.
     """
     replicas = [child for child in children if child.kind == "replica"]
-    notaries = [child for child in children if child.kind == "notary"]
-    rest = [child for child in children if child.kind not in ("replica", "notary")]
+    followers = [child for child in children if child.kind in ("publisher", "notary")]
+    rest = [child for child in children if child not in (*replicas, *followers)]
     yield from ([replicas, rest] if options.nats is not None else [replicas + rest])
-    yield notaries
+    yield followers
 
 
 async def _start(children: list[Child]) -> None:

@@ -1,6 +1,6 @@
 """The table of endpoints: a row each, with its subject and how its client is proved (CONTRACT §2)."""
 
-from service.endpoints import authorize, device_authorization, discovery, introspect, issue, revoke, token
+from service.endpoints import authorize, device_authorization, discovery, introspect, issue, revocations, revoke, token
 from service.received_request import Endpoint, Row
 from service.registry.broker_accounts import PERSONS_ENDPOINTS
 
@@ -24,6 +24,7 @@ ENDPOINTS: dict[str, Row] = {
         _of_client("introspect", introspect.handle, read_only=True),
         _public("jwks", discovery.jwks),
         _public("metadata", discovery.metadata),
+        Row("revocations", "revocations", "oauth.*.resource.revocations", revocations.handle, "role", read_only=True),
     )
 }
 

@@ -72,7 +72,7 @@ class NamedRole(NamedTuple):
 
     def subscribe(self) -> list[str]:
         """The subjects to which it may subscribe, its inbox among them."""
-        feed = [f"tokens.{self.tenant}.family.*.revoked"] if self.role == "resource" else []
+        feed = [subject.format(self.tenant) for subject in _FEED] if self.role == "resource" else []
         return [*below(self.inbox), *feed]
 
 
@@ -124,6 +124,8 @@ _PUBLISH: dict[RoleKind, tuple[str, ...]] = {
     "edge": ("oauth.{}.edge.>",),
     "resource": (
         "oauth.{}.edge.introspect",
+        "oauth.{}.resource.revocations",
         f"$JS.HEIRLOOM.API.DIRECT.GET.{STREAM}.tokens.{{}}.family.*.revoked",
     ),
 }
+_FEED = ("tokens.{}.family.*.revoked", "revocations.{}", "revocations.{}.>", "keys.{}")

@@ -52,6 +52,7 @@ class Tenant:
         """The longest lifetime, in seconds, of any access token that the tenant ever issued."""
         self.mac_key = keyring.first
         self.from_edges, self.public, self.looked_for = Bucket(), Bucket(), Bucket()
+        self.resources = Bucket()
         """The rates of requests whose client is not known yet (`service.request_rates`)."""
         self.public_replies: dict[str, tuple[float, bytes]] = {}
         """Cached public documents (`service.endpoints.discovery`); every commit about the tenant clears them."""

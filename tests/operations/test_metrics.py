@@ -19,7 +19,7 @@ from tests.operations.http import Response, get, metrics, total
 from tests.paused import paused
 from tests.system.service import Service
 
-PROCESSES = {"broker", "replica-1", "replica-2", "projector", "notary"}
+PROCESSES = {"broker", "replica-1", "replica-2", "projector", "publisher", "notary"}
 LABELS = {"process", "version", "endpoint", "outcome", "kind", "credential", "reason", "le", "stream"}
 """Labels with a bounded number of values."""
 

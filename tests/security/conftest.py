@@ -12,6 +12,7 @@ SEED = seed(
     client("web", grant_types=["refresh_token", "client_credentials"], scope="read offline_access", may_issue=True),
     client("other", grant_types=["refresh_token"], scope="read offline_access"),
     tenant("globex"),
+    client("web", "globex", grant_types=["refresh_token"], scope="read offline_access", may_issue=True),
 )
 
 

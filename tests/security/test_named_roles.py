@@ -76,6 +76,7 @@ async def operator(service: Service) -> AsyncIterator[Caller]:
 
 OTHERS = (
     "admin.globex.role.list", "audit.globex.position", "oauth.globex.edge.introspect", "oauth.globex.public.jwks",
+    "oauth.globex.resource.revocations", "feed.entries.acme", "revocations.acme", "keys.acme",
     "tokens.acme.family.evil.live", "$JS.API.INFO", "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.globex.tenant",
     "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.globex.family.x.revoked", "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS",
     "$JS.HEIRLOOM.API.STREAM.INFO.TOKENS", "oauth.acme.client.web.issue",
@@ -98,7 +99,14 @@ async def test_a_name_has_its_tenants_part_of_the_role(service: Service, operato
         assert json.loads((await caller.connection.request(answered, b"{}", timeout=10)).data)
         assert json.loads((await caller.connection.request("oauth.acme.public.jwks", b"", timeout=10)).data)["keys"]
         assert refused == []
-        feeds = ("tokens.globex.family.*.revoked", "tokens.*.family.*.revoked", "tokens.>", ">", "_INBOX.>")
+        feeds: tuple[str, ...] = (
+            "tokens.globex.family.*.revoked",
+            "tokens.*.family.*.revoked",
+            "tokens.>",
+            ">",
+            "_INBOX.>",
+        )
+        feeds += ("revocations.>", "revocations.globex", "revocations.globex.>", "keys.globex", "keys.*", "feed.>")
         await all_refused(caller, refused, (*OTHERS, *denied), feeds)
 
 
@@ -143,6 +151,39 @@ async def test_a_name_receives_its_tenants_revocations_only(service: Service, op
         await web.ask("revoke", {"token": tokens["refresh_token"]})
         async with asyncio.timeout(10):
             assert (await heard.get()).startswith("tokens.acme.family.")
+        assert refused == []
+
+
+async def test_a_name_hears_its_tenants_feed_only(service: Service, operator: Caller) -> None:
+    """Of two tenants in which the same happens; and asks for its own alone."""
+    async with (
+        caller_of(service, await added(service, operator, "resource")) as (resource, refused),
+        service.client() as web,
+        service.client("web", "globex") as other,
+    ):
+        heard: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def hear(message: Any) -> None:
+            heard.put_nowait((message.subject, json.loads(message.data)))
+
+        for subject in ("revocations.acme", "revocations.acme.>", "keys.acme"):
+            await resource.connection.subscribe(subject, cb=hear)
+        async with asyncio.timeout(60):
+            while "type" in (await heard.get())[1]:
+                pass  # what came before the first heartbeat
+        begun = await resource.ask("oauth.acme.resource.revocations", {})
+        assert [key["kid"] for key in begun["keys"]] and begun["issuer"] == "https://acme.example"
+        for caller in (other, web):
+            tokens = await caller.issue(scope="read offline_access")
+            await caller.ask("revoke", {"token": tokens["refresh_token"]})
+        found: list[tuple[str, dict[str, Any]]] = []
+        async with asyncio.timeout(30):
+            while not any("type" not in entry and entry["n"] > begun["n"] for _, entry in found):
+                found.append(await heard.get())
+        subjects = [subject for subject, entry in found if "type" in entry and entry["n"] > begun["n"]]
+        page = await resource.ask("oauth.acme.resource.revocations", {"after": begun["n"], "feed": begun["feed"]})
+        assert len(subjects) == len(page["entries"]) == 1 and subjects[0].startswith("revocations.acme.")
+        assert page["entries"][0]["family_id"] == subjects[0].rpartition(".")[2]
         assert refused == []
 
 
