@@ -92,7 +92,8 @@ class Shell:
             text=True,
             check=False,
         )
-        return [line for line in done.stdout.splitlines() if line.strip()]
+        # on a machine that is busy, what starts slowly is reported on standard error
+        return [line for line in done.stdout.splitlines() if line.strip() and "is not ready yet" not in line]
 
     def _as_shown(self, shown: list[str], printed: list[str]) -> bool:
         """Equal but for what varies; whatever is shown twice is printed twice."""
