@@ -64,7 +64,13 @@ class CutOffCommit(NamedTuple):
     events: tuple[SubjectEvent | ClientDisabled | ClientEnabled, ...]
 
 
-def read_commit(stored: StoredMessage) -> FamilyCommit | CutOffCommit | Foreign | None:
+class TenantCommit(NamedTuple):
+    """A change of a tenant's settings."""
+
+    tenant: str
+
+
+def read_commit(stored: StoredMessage) -> FamilyCommit | CutOffCommit | TenantCommit | Foreign | None:
     """The decoded commit, None for one that the read model does not use, or a foreign message.
 
     Raises `Unprojectable` for a commit that this version cannot read.
@@ -80,7 +86,7 @@ def read_commit(stored: StoredMessage) -> FamilyCommit | CutOffCommit | Foreign 
         return _family_commit(stored.seq, name.tenant, name.id, stored.subject.endswith(".revoked"), read)
     if name.kind in ("subject", "client"):
         return _cut_off_commit(stored.seq, name.tenant, name.id, read)
-    return None
+    return TenantCommit(name.tenant) if name.kind == "tenant" else None
 
 
 def _family_commit(

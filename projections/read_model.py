@@ -15,7 +15,7 @@ from events.aggregates.commit import digest
 from events.log import grammar
 from events.log.grammar import Foreign
 from events.log.stored_message import StoredMessage
-from projections.decoded_commit import FamilyCommit, Unprojectable, read_commit
+from projections.decoded_commit import FamilyCommit, TenantCommit, Unprojectable, read_commit
 from projections.family_lookup import FamilyLookup
 from projections.tables import (
     activity,
@@ -30,6 +30,7 @@ from projections.tables import (
     readable_views,
     revocations,
     search_index,
+    tenants,
 )
 from projections.write_batch import Rows
 
@@ -45,14 +46,15 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "cut-offs-2": cut_offs.create,
     "words-2": search_index.create,
     "foreign-1": foreign_messages.create,
-    "views-5": readable_views.create,
+    "tenants-1": tenants.create,
+    "views-6": readable_views.create,
 }
 OF_EVERY_COMMIT = (families, history, exchanges, activity)
 """The projections of every commit of a family, in the order in which their rows are written."""
 OF_REVOCATIONS = (revocations, incidents, search_index)
 """The projections that only commits concern which revoke; their rows are written after the others."""
 OF_CUT_OFFS = (cut_offs, search_index)
-PROJECTIONS = (*OF_EVERY_COMMIT, *OF_REVOCATIONS, cut_offs)
+PROJECTIONS = (*OF_EVERY_COMMIT, *OF_REVOCATIONS, cut_offs, tenants)
 STATEMENTS = (
     tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS) + foreign_messages.STATEMENTS
 )
@@ -186,6 +188,8 @@ class ReadModel:
             if commit.revokes:
                 for of_revocations in OF_REVOCATIONS:
                     of_revocations.apply(commit, self._names, rows)
+        elif isinstance(commit, TenantCommit):
+            tenants.apply(commit, self._names, rows)
         else:
             for of_cut_offs in OF_CUT_OFFS:
                 of_cut_offs.apply(commit, self._names, rows)

@@ -21,7 +21,7 @@ from events.log.consumer_reader import Batch
 from events.log.direct_response import DirectGet
 from events.log.jetstream_api import JetStreamMissing, Unavailable
 from events.log.stored_message import StoredMessage
-from events.log.stream import holds_any
+from events.log.stream import holds_any, last_sequence
 
 REQUEST_SIZE = 1000
 REQUEST_BYTES = 8 << 20
@@ -71,6 +71,15 @@ async def message_at(connection: Connection, seq: int, stream: str = STREAM) -> 
         async for batch in batches:
             return batch.messages[0]
     return None
+
+
+async def has_tenant(connection: Connection, name: str) -> bool:
+    """Whether the log has any message of a tenant of that valid name. Raises `JetStreamMissing` and as above."""
+    end = await last_sequence(connection)
+    async with aclosing(read_direct(connection, filter=f"tokens.{name}.>", until=end)) as batches:
+        async for _ in batches:
+            return True
+    return False
 
 
 class _Reader:

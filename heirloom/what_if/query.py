@@ -13,14 +13,14 @@ from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.fairness.request_gate import GateKey
 from events.log.consumer_reader import Batch
-from events.log.direct_reader import read_direct
+from events.log.direct_reader import has_tenant, read_direct
 from events.log.stream import last_sequence
 from events.worker.parent import ChildGone, run_worker
 from heirloom.moment import is_inverted
 from heirloom.what_if.findings import Findings, Scenario, changes_of
 from heirloom.what_if.worker import MODULE, FollowedBatch
 from projections.progress import MIN_SEQ_TIMEOUT_SECONDS
-from projections.queries.requests import AuditRequest, Limit, QueryRefused, Sequence, Time, decode
+from projections.queries.requests import AuditRequest, Limit, QueryRefused, Sequence, Time, UnknownTenant, decode
 from service.errors import OAuthError
 
 MAX_COMMITS_ON_THE_BUS = 200_000
@@ -117,7 +117,8 @@ async def find_out(
 ) -> Findings:
     """Decide the history again and judge it; `advance` receives the sequence decided last.
 
-    Raises `CannotTell`, `TooLong` where the history has more than `at_most` commits, `JetStreamMissing`, `ChildGone`.
+    Raises `CannotTell`, `TooLong` where the history has more than `at_most` commits, `UnknownTenant`,
+    `JetStreamMissing`, `ChildGone`.
     """
     fault: str | None = None
 
@@ -131,10 +132,13 @@ async def find_out(
     if isinstance(scenario.until, int):
         end = min(end, scenario.until)
     command = MODULE, msgspec.json.encode(scenario).decode()
-    findings = await run_worker(command, _history(connection, scenario, end, at_most), answered)
+    encoded = await run_worker(command, _history(connection, scenario, end, at_most), answered)
     if fault is not None:
         raise CannotTell(f"the history cannot be followed past {fault}; `heirloom audit verify` says what is wrong")
-    return msgspec.json.decode(findings, type=Findings)
+    findings = msgspec.json.decode(encoded, type=Findings)
+    if findings.families == 0 and not await has_tenant(connection, scenario.tenant):
+        raise UnknownTenant
+    return findings
 
 
 async def _history(

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from projections.queries.requests import AuditRequest, PageRequest, QueryRefused
-from projections.tables import families
+from projections.queries.requests import AuditRequest, PageRequest, QueryRefused, UnknownTenant
+from projections.tables import families, tenants
 
 R = TypeVar("R", bound=AuditRequest)
 
@@ -39,10 +39,13 @@ class Query(NamedTuple):
     def encoded(self, context: QueryContext, request: AuditRequest, max_bytes: int) -> bytes:
         """The answer in JSON, read at one moment; a page has as many items as fit into `max_bytes`, but at least one.
 
-        Only a page can be made smaller: any other answer, and a page of one item, may be longer.
+        Only a page can be made smaller: any other answer, and a page of one item, may be longer. Raises `UnknownTenant`
+        and what `answer` raises.
         """
         context.db.execute("BEGIN")
         try:
+            if not tenants.is_known(context.db, context.tenant):
+                raise UnknownTenant
             while True:
                 encoded = msgspec.json.encode(self.answer(context, request))
                 if len(encoded) <= max_bytes or not isinstance(request, PageRequest) or request.limit == 1:

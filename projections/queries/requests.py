@@ -38,6 +38,13 @@ class QueryRefused(Exception):
         return {"Nats-Service-Error": self.code, "Nats-Service-Error-Code": str(self.status)}
 
 
+class UnknownTenant(QueryRefused):
+    """The log has no such tenant: that nothing is found about it is no answer."""
+
+    def __init__(self) -> None:
+        super().__init__("invalid_request", "the log has no tenant of that name")
+
+
 class AuditRequest(msgspec.Struct, frozen=True):
     """Any query: it waits until the read model has applied the sequence `min_seq` of the log."""
 

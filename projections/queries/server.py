@@ -36,6 +36,7 @@ from projections.queries.requests import (
     SearchRequest,
     SubjectHistoryRequest,
     TokenValidityRequest,
+    UnknownTenant,
     decode,
 )
 from projections.queries.subject_history import subject
@@ -151,7 +152,11 @@ class Audit:
         request = await self._receive(body, chosen.request)
         turns = self._own_turns if key.is_own else self._turns
         async with turns.of((key.tenant, name)):
-            return await self._run(chosen, key.tenant, request)
+            try:
+                return await self._run(chosen, key.tenant, request)
+            except UnknownTenant:  # it may have been made just now
+                await self._progress.reach(await self._log_end(), MIN_SEQ_TIMEOUT_SECONDS)
+                return await self._run(chosen, key.tenant, request)
 
     async def _position(self, _key: GateKey, body: bytes) -> bytes:
         await self._receive(body, AuditRequest)

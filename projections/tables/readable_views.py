@@ -34,7 +34,8 @@ def _later(at: str, seconds: str) -> str:
 
 
 VIEWS = {
-    "readable_tenants": "SELECT text AS tenant FROM names WHERE id IN (SELECT tenant FROM activity)",
+    "readable_tenants": "SELECT text AS tenant FROM names"
+    " WHERE id IN (SELECT tenant FROM tenants UNION SELECT tenant FROM activity)",
     "readable_families": f"""
         SELECT f.seq, {_time("f.at")} AS began_at, tenant.text AS tenant, f.family_id, client.text AS client_id,
             f.sub, CASE WHEN f.revoked_at IS NOT NULL THEN 'revoked'

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from events.aggregates import aggregate_names, client, family, family_commit, family_events
 from events.aggregates import subject as person
+from events.aggregates import tenant as tenant_settings
 from events.aggregates.commit import Codec, Commit, digest
 from events.aggregates.family import DEVICE_GRANT
 from events.aggregates.family_events import (
@@ -24,8 +25,9 @@ from events.aggregates.family_events import (
     TokenRevoked,
     TokenRotated,
 )
-from events.aggregates.settings import ClientSettings
+from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subject import SubjectBlocked, SubjectEvent, SubjectUnblocked
+from events.aggregates.tenant import TenantConfigured
 from events.log.stored_message import StoredMessage
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -100,6 +102,12 @@ class LogMaker:
         state = family.fold(before, events, self.now)
         subject = f"{aggregate}.{'revoked' if family_events.revokes(events) else 'live'}"
         self._append(aggregate, subject, family_commit.codec, actor, events, state)
+
+    def configure_tenant(self, tenant: str) -> None:
+        """Append a commit of a tenant's settings."""
+        event = TenantConfigured(TenantSettings())
+        name = aggregate_names.tenant(tenant).live
+        self._append(name, name, tenant_settings.codec, "operator", (event,), tenant_settings.evolve(None, event))
 
     def configure_client(self, client_id: str) -> None:
         """Append a commit of a client."""

@@ -12,6 +12,7 @@ import click
 
 from events.aggregates.aggregate_names import FAMILY_ID, TENANT
 from events.aggregates.commit import UnreadableCommit
+from events.log.direct_reader import has_tenant
 from heirloom.cli.log_connection import INTERRUPTED, reading, report_foreign
 from heirloom.cli.options import where
 from heirloom.cli.progress_bar import progress
@@ -116,7 +117,10 @@ async def _export(data: Path, nats: str | None, job: _Job, position: ExportPosit
         last = seq
         advance(seq)
 
+    tenant = job.selection.tenant
     async with reading(data, nats) as (connection, end):
+        if tenant is not None and not await has_tenant(connection, tenant):
+            raise click.ClickException(f"the log has no tenant {tenant}")
         resumed = await resume(connection, position, job.selection) if position is not None else None
         bar = nullcontext(lambda _: None) if job.file is None or job.follow else progress("exporting", end)
         with closing(open_sink(job.file, job.form, resumed)) as sink, bar as advance:

@@ -17,6 +17,7 @@ from heirloom.cli.time_param import MomentParam
 from heirloom.moment import Moment, is_inverted
 from heirloom.what_if.findings import Findings, Scenario, changes_of
 from heirloom.what_if.query import CannotTell, find_out
+from projections.queries.requests import UnknownTenant
 from service.errors import OAuthError
 
 SECONDS = click.IntRange(0)
@@ -71,7 +72,7 @@ def what_if(  # noqa: PLR0913  # a command's options are its parameters
 
     try:
         findings = asyncio.run(run())
-    except (CannotTell, ChildGone) as error:
+    except (CannotTell, ChildGone, UnknownTenant) as error:
         raise click.ClickException(str(error)) from error
     show(msgspec.to_builtins(findings), form, _print)
 

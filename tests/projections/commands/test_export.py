@@ -170,6 +170,8 @@ async def test_filters_and_refused_files(nats_server: Broker, tmp_path: Path, mo
         return [msgspec.json.decode(line) for line in result.stdout.splitlines()]
 
     assert {record["tenant"] for record in await told("--tenant", "globex")} == {"globex"}
+    unknown = await asyncio.to_thread(export, nats_server, "--tenant", "nosuch")
+    assert (unknown.exit_code, unknown.output) == (1, "Error: the log has no tenant nosuch\n")
     monkeypatch.setenv("HEIRLOOM_TENANT", "globex")
     assert {record["tenant"] for record in await told()} == {"globex"}
     monkeypatch.delenv("HEIRLOOM_TENANT")

@@ -13,7 +13,7 @@ from events.fairness.request_gate import GateKey
 from heirloom.what_if import query
 from heirloom.what_if.findings import Findings, Scenario
 from heirloom.what_if.query import CannotTell, TooLong, WhatIf, find_out
-from projections.queries.requests import QueryRefused
+from projections.queries.requests import QueryRefused, UnknownTenant
 from tests.broker import Broker
 from tests.projections.logs import START
 from tests.projections.projector.test_projector import LOG, publish
@@ -41,6 +41,8 @@ async def test_a_part_of_a_history(nats_server: Broker) -> None:
     assert (await found(until=35)).thefts_let_through == 0
     assert (await found(until=START + timedelta(seconds=34), client_id="app")).thefts_let_through == 0
     assert {item.client_id for item in (await found(client_id="app")).items} == {"app"}
+    with pytest.raises(UnknownTenant):
+        await find_out(connection, replace(terms(), tenant="nosuch"), steps.append)
     with pytest.raises(TooLong):
         await find_out(connection, terms(), steps.append, at_most=5)
     await connection.close()

@@ -127,7 +127,6 @@ async def test_a_token_expires_by_itself(ask: LocalAudit) -> None:
         ("acme", {"jti": ""}, "no such token"),
         ("globex", {"jti": "f2-1"}, "no such token"),
         ("globex", {"family_id": "f2", "generation": 0}, "no such token"),
-        ("nobody", {"jti": "f2-1", "at": "2026-11-20T12:00:30Z"}, "no such token"),
         ("acme", {"family_id": "f2", "generation": 4}, "no such token"),
         ("acme", {"family_id": "f2", "generation": -1}, "generation"),
         ("acme", {"token": "garbage-of-a-secret"}, "that is no token"),
