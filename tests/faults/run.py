@@ -30,7 +30,7 @@ from tests.faults.workload import Client, Workload
 
 RECOVERY_SECONDS = 30.0
 """After the last fault the service may refuse requests for this long."""
-HINDERED_SECONDS = 8.0
+HINDERED_SECONDS = 20.0
 """A read model that reports an obstacle may stand still for this long: it may be retrying."""
 
 

@@ -45,6 +45,11 @@ SEED = seed(
 )
 
 
+def without_waiting(printed: str) -> str:
+    """What a command printed, but for lines about what starts slowly on a busy machine."""
+    return "".join(line for line in printed.splitlines(keepends=True) if "is not ready yet: " not in line)
+
+
 class Service:
     """A running `heirloom up`. `secrets` are those that nothing of what it has written may hold when it has ended."""
 

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.system.service import without_waiting
+
 WALK = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
 NAMES = r"""
     \d{4}-\d\d-\d\d[ T]\d\d:\d\d(?:\:\d\d\.\d+Z)?   # a time
@@ -92,8 +94,7 @@ class Shell:
             text=True,
             check=False,
         )
-        # on a machine that is busy, what starts slowly is reported on standard error
-        return [line for line in done.stdout.splitlines() if line.strip() and "is not ready yet" not in line]
+        return [line for line in without_waiting(done.stdout).splitlines() if line.strip()]
 
     def _as_shown(self, shown: list[str], printed: list[str]) -> bool:
         """Equal but for what varies; whatever is shown twice is printed twice."""

@@ -19,7 +19,7 @@ from service.keys import keyring
 from tests.broker import Broker
 from tests.security.test_tls import authority
 from tests.seed import client, seed, tenant
-from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, SEED, Service, running
+from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, SEED, Service, running, without_waiting
 from tests.system.workspace import EXCHANGE
 
 STOPPED_AT_IMPORT = """
@@ -39,7 +39,7 @@ def heirloom(*arguments: str | Path, status: int = 0, seconds: float = 30) -> st
     if status != 0:
         assert "Traceback" not in done.stderr
         assert done.stdout == ""
-    return done.stderr if status else done.stdout
+    return without_waiting(done.stderr) if status else done.stdout
 
 
 @pytest.mark.parametrize("command", ["up", "broker-config", "console", "backup"])
