@@ -8,7 +8,7 @@ import msgspec
 from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientEvent, ClientSecretIssued
 from events.aggregates.commit import Commit, UnreadableCommit
-from events.aggregates.family_events import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
+from events.aggregates.family_events import FamilyEvent, LateDuplicateRefused, TokenIssued, TokenRedeemed, TokenRotated
 from events.aggregates.subject import SubjectEvent
 from events.log import grammar
 from events.log.grammar import Foreign
@@ -48,6 +48,11 @@ class FamilyCommit(msgspec.Struct, gc=False):
     opened: int | None = None
     last_renewal_seq: int | None = None
     access_until: int = 0
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether it revokes something, or refuses a late duplicate: few commits do."""
+        return self.revokes or type(self.events[0]) is LateDuplicateRefused
 
 
 class CutOffCommit(NamedTuple):

@@ -51,10 +51,10 @@ TABLES: dict[str, Callable[[Database], None]] = {
 }
 OF_EVERY_COMMIT = (families, history, exchanges, activity)
 """The projections of every commit of a family, in the order in which their rows are written."""
-OF_REVOCATIONS = (revocations, incidents, search_index)
-"""The projections that only commits concern which revoke; their rows are written after the others."""
+OF_NOTABLE_COMMITS = (revocations, incidents, search_index)
+"""The projections that few commits concern (`is_notable`); their rows are written after the others."""
 OF_CUT_OFFS = (cut_offs, search_index)
-PROJECTIONS = (*OF_EVERY_COMMIT, *OF_REVOCATIONS, cut_offs, tenants)
+PROJECTIONS = (*OF_EVERY_COMMIT, *OF_NOTABLE_COMMITS, cut_offs, tenants)
 STATEMENTS = (
     tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS) + foreign_messages.STATEMENTS
 )
@@ -185,9 +185,9 @@ class ReadModel:
             commit.opened, commit.last_renewal_seq, commit.access_until = found
             for projection in OF_EVERY_COMMIT:
                 projection.apply(commit, self._names, rows)
-            if commit.revokes:
-                for of_revocations in OF_REVOCATIONS:
-                    of_revocations.apply(commit, self._names, rows)
+            if commit.is_notable:
+                for of_notable in OF_NOTABLE_COMMITS:
+                    of_notable.apply(commit, self._names, rows)
         elif isinstance(commit, TenantCommit):
             tenants.apply(commit, self._names, rows)
         else:

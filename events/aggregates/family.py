@@ -19,6 +19,7 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
     Retry,
     RevocationReason,
     TokenIssued,
@@ -31,6 +32,8 @@ from events.aggregates.settings import GrantType
 
 MAX_RECORDED_AFTER_END = 3
 """How many presentations of a revoked family's tokens are recorded: enough to see that somebody still tries."""
+MAX_LATE_DUPLICATES = 10
+"""How many late duplicates of a family are recorded: enough to see that its client sends them."""
 MAX_REVOKED_TOKENS = 100
 """How many of a family's valid access tokens may be revoked singly: every commit of the family lists them."""
 
@@ -80,9 +83,9 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `generation` is that of the newest refresh token, None if none was issued; `key` its MAC key, `expires_at` its end
     if it is not redeemed, and `family_ttl` how long the family lasts from `opened_at` on, which rotations do not move.
     `redeemed_at` is None until the first redemption. `revoked_jtis` maps the singly revoked access tokens to the time
-    until which they are kept; `afterwards` counts the presentations recorded after the end. `code` and `device` are
-    present if the family began with one, and `code_redeemed` says whether that was redeemed. The family of a device has
-    an empty `sub` until it is approved.
+    until which they are kept; `afterwards` counts the presentations recorded after the end, `late_duplicates` those
+    recorded before it. `code` and `device` are present if the family began with one, and `code_redeemed` says whether
+    that was redeemed. The family of a device has an empty `sub` until it is approved.
     """
 
     client_id: str
@@ -108,6 +111,7 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     code: Code | None = None
     device: Device | None = None
     code_redeemed: bool = False
+    late_duplicates: int = 0
 
     @property
     def family_expires_at(self) -> datetime | None:
@@ -140,6 +144,8 @@ def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> Famil
             return replace(state, sub=event.sub, device=_decided(state, "denied"))
         case TokenReuseDetected() | ForgeryDetected():
             return replace(state, afterwards=state.afterwards + 1) if state.revoked else state
+        case LateDuplicateRefused():
+            return replace(state, late_duplicates=state.late_duplicates + 1)
         case TokenRevoked():
             return _access_token_revoked(state, event, at)
         case FamilyRevoked():

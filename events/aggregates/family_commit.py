@@ -29,6 +29,7 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
@@ -76,6 +77,7 @@ _WrittenEvent: TypeAlias = (
     | TokenRedeemed
     | _Rotated
     | TokenReuseDetected
+    | LateDuplicateRefused
     | TokenRevoked
     | FamilyRevoked
     | ForgeryDetected

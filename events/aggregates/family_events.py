@@ -139,6 +139,19 @@ class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
     credential: Credential = "refresh_token"
 
 
+class LateDuplicateRefused(_Event, frozen=True, tag="LateDuplicateRefused"):
+    """An older generation was presented with an `Idempotency-Key` that had redeemed it (CONTRACT §3.8).
+
+    So it is a request that came late and not a theft: it was refused, and the family lives. `retry` is as in
+    `TokenRedeemed`.
+    """
+
+    generation: int
+    current_generation: int
+    client_id: str
+    retry: Retry
+
+
 class TokenRevoked(_Event, frozen=True, tag="TokenRevoked"):
     """One access token was revoked (RFC 7009 §2.1); the family stays valid.
 
@@ -176,6 +189,7 @@ FamilyEvent: TypeAlias = (
     | TokenRedeemed
     | TokenRotated
     | TokenReuseDetected
+    | LateDuplicateRefused
     | TokenRevoked
     | FamilyRevoked
     | ForgeryDetected

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from events.aggregates.family import MAX_RECORDED_AFTER_END, MAX_REVOKED_TOKENS, FamilyState
+from events.aggregates.family import MAX_LATE_DUPLICATES, MAX_RECORDED_AFTER_END, MAX_REVOKED_TOKENS, FamilyState
 from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
@@ -16,6 +16,7 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
@@ -129,6 +130,24 @@ def a_reuse_is_of_an_older_one(state: FamilyState, event: TokenReuseDetected, at
     return "a reuse was found in a family that had expired" if expired else None
 
 
+def few_late_duplicates_are_recorded(state: FamilyState, _event: LateDuplicateRefused, _at: datetime) -> str | None:
+    """Only a bounded number of them is recorded (§3.8)."""
+    return "more late duplicates were recorded than are" if state.late_duplicates >= MAX_LATE_DUPLICATES else None
+
+
+def a_late_duplicate_is_of_an_older_one(state: FamilyState, event: LateDuplicateRefused, at: datetime) -> str | None:
+    """It is of an older generation, of a family that has not expired, and no repetition of the latest redemption."""
+    if event.current_generation != state.generation:
+        return f"it says that generation {event.current_generation} was the newest"
+    if event.generation >= event.current_generation:
+        return "a generation was called late that was the newest"
+    if state.expires_at is not None and state.expires_at <= at:
+        return "a late duplicate was found in a family that had expired"
+    latest = state.retry
+    repeats = latest is not None and latest.key == event.retry.key and event.generation + 1 == state.generation
+    return "a repetition of the latest redemption was called late" if repeats else None
+
+
 def a_forgery_was_never_issued(state: FamilyState, event: ForgeryDetected, _at: datetime) -> str | None:
     """A forgery has a generation newer than the newest (§3.7)."""
     if event.current_generation != (state.generation or 0):
@@ -138,7 +157,7 @@ def a_forgery_was_never_issued(state: FamilyState, event: ForgeryDetected, _at: 
 
 
 def another_client_changes_nothing(
-    state: FamilyState, event: TokenReuseDetected | ForgeryDetected, _at: datetime
+    state: FamilyState, event: TokenReuseDetected | LateDuplicateRefused | ForgeryDetected, _at: datetime
 ) -> str | None:
     """A client that presents another client's token cannot end its family (§3.6)."""
     return None if event.client_id == state.client_id else "another client than the family's presented it"
@@ -182,6 +201,10 @@ EVENT_RULES: dict[type, tuple[EventRule, ...]] = {
     TokenRotated: (a_successor_follows_a_redemption, a_refresh_extends_no_family),
     TokenReuseDetected: (few_records_after_the_end, a_reuse_is_of_an_older_one, another_client_changes_nothing),
     ForgeryDetected: (few_records_after_the_end, a_forgery_was_never_issued, another_client_changes_nothing),
+    LateDuplicateRefused: (
+        *(few_late_duplicates_are_recorded, a_late_duplicate_is_of_an_older_one),
+        another_client_changes_nothing,
+    ),
     TokenRevoked: (a_token_is_revoked_once,),
     FamilyRevoked: (),  # `evolve` ends a family once
     GrantAuthorized: (a_person_answers_for_the_device,),

@@ -30,6 +30,10 @@ class Bucket:
         self.left, self.at = left - 1, now
         return True
 
+    def owe(self) -> None:
+        """Count one more request that is done in any case: the next ones wait for it."""
+        self.left -= 1
+
 
 class Buckets:
     """Keeps the `size` buckets that were used last.

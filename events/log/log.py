@@ -123,6 +123,17 @@ class Log:
         """The message of that sequence from the leader; None without one. Raises `Unavailable`."""
         return await self._from_leader({"seq": seq})
 
+    async def commit_at(self, aggregate: Aggregate, seq: int) -> Commit[Any, Any] | None:
+        """The aggregate's commit of that sequence, from the leader; None where no commit of it lies there.
+
+        Raises `Unavailable`, and `UnreadableCommit` for a commit of a later version.
+        """
+        stored = await self.at(seq) if seq else None
+        if stored is None or stored.subject not in (aggregate.live, aggregate.revoked):
+            return None
+        commit = read_commit(stored)
+        return None if isinstance(commit, Foreign) else commit
+
     async def next_after(self, aggregate: Aggregate, seq: int) -> StoredMessage | None:
         """The aggregate's next message after that sequence, from the leader. Raises `Unavailable`."""
         return await self._from_leader({"next_by_subj": aggregate.filter, "seq": seq + 1})

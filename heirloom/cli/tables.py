@@ -23,6 +23,8 @@ PIPE_WIDTH = 200
 ACTIVITY_COUNTS = ("begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged")
 """Those of `projections.tables.activity`, whose imports would slow every command down."""
 
+LATE = "late_duplicate"
+"""The reason of an incident that ended nothing; its token is no stolen one."""
 GAP = 2
 NUMBERS = {"seq", "gen", "newest", "seconds left"}
 NUMBERS |= {name.replace("_", " ") for name in ACTIVITY_COUNTS}
@@ -158,7 +160,8 @@ def _revocation_row(item: Answer) -> Row:
 
 def _incident_row(item: Answer) -> Row:
     who = plain(item["family_id"]), plain(item["client_id"]), plain(item["sub"])
-    what = Text(shown(item["reason"], item["generation"]), "red"), newest(item["reason"], item["current_generation"])
+    style = "" if item["reason"] == LATE else "red"
+    what = Text(shown(item["reason"], item["generation"]), style), newest(item["reason"], item["current_generation"])
     return when(item["at"]), str(item["seq"]), *who, *what, plain(item["presented_by"])
 
 
@@ -166,7 +169,8 @@ def shown(reason: str, generation: int) -> str:
     """What was presented in an incident of this reason; a code has no generation."""
     if reason == "code_reuse":
         return "code shown again"
-    return f"generation {generation}{', never issued, shown' if reason == 'forgery' else ' shown again'}"
+    how = {"forgery": ", never issued, shown", LATE: " sent again, late"}.get(reason, " shown again")
+    return f"generation {generation}{how}"
 
 
 def newest(reason: str, generation: int) -> str:
@@ -215,8 +219,8 @@ def _presented(entry: Answer) -> str:
     """Who presented it; the row shows the generation."""
     if _is_code(entry):
         return f"code shown again by {entry['presented_by']}"
-    never = "never issued, " if "ForgeryDetected" in entry["types"] else ""
-    return f"{never}shown by {entry['presented_by']} at generation {entry['current_generation']}"
+    how = {"forgery": "never issued, shown", LATE: "sent again, late,"}.get(entry.get("reason", ""), "shown")
+    return f"{how} by {entry['presented_by']} at generation {entry['current_generation']}"
 
 
 def _is_code(entry: Answer) -> bool:

@@ -24,7 +24,8 @@ PARAMETERS: dict[str, tuple[str, str]] = {
 """Parameter → its label and its help."""
 
 _STRIKE = f"""WITH strike AS (
-    SELECT min(seq) AS seq, at FROM readable_incidents WHERE family_id = :family_id AND {_OF_TENANT}
+    SELECT min(seq) AS seq, at FROM readable_incidents
+    WHERE family_id = :family_id AND reason <> 'late_duplicate' AND {_OF_TENANT}
 ), commits AS (
     SELECT h.*, strike.at AS struck_at FROM readable_history AS h, strike
     WHERE h.family_id = :family_id AND {_OF_TENANT} AND h.seq < strike.seq
@@ -47,7 +48,7 @@ def _query(title: str, about: str, sql: str, *parameters: str, rest: str = "") -
 QUERIES: dict[str, Any] = {
     "incidents": _query(
         "Incidents",
-        "Tokens that were shown again, or never issued, the newest first. Open a family to see what led to it.",
+        "Tokens that were shown again, late, or never issued, the newest first. Open a family to see what led to it.",
         f"""
 SELECT at, seq, type, tenant, family_id, client_id, sub, presented_by, presented_generation, newest_generation
 FROM readable_incidents

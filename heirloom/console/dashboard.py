@@ -23,7 +23,8 @@ SERIES = (
 _ACTIVITY = """
 SELECT hour, sum(issued) AS issued, sum(refreshed) AS refreshed, sum(revoked) AS revoked, sum(reuse + forged) AS reuse
 FROM readable_activity WHERE hour >= ? GROUP BY hour"""
-_INCIDENTS = f"SELECT * FROM readable_incidents ORDER BY seq DESC LIMIT {NEWEST}"  # noqa: S608  # a number
+_INCIDENTS = f"""
+SELECT * FROM readable_incidents WHERE reason <> 'late_duplicate' ORDER BY seq DESC LIMIT {NEWEST}"""  # noqa: S608  # a number
 _REASONS = """
 SELECT reason, count(*) AS times FROM (SELECT * FROM readable_revocations ORDER BY seq DESC LIMIT 10000)
 WHERE at >= ? AND revoked = 'family' GROUP BY reason ORDER BY times DESC, reason"""  # of a bounded number of rows

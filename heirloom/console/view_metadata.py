@@ -73,11 +73,12 @@ TABLES: dict[str, Any] = {
     "readable_incidents": _table(
         "Incidents",
         "One row for each time somebody showed what nobody should have: a token that was used before, or one that was "
-        "never issued. The family was ended before that request was answered.",
+        "never issued. The family was ended before that request was answered, unless it was a late duplicate.",
         {
             **_SHARED,
-            "type": "`TokenReuseDetected`: two parties hold a copy. `ForgeryDetected`: a key has leaked",
-            "reason": "What the family ended for",
+            "type": "`TokenReuseDetected`: two parties hold a copy. `ForgeryDetected`: a key has leaked. "
+            "`LateDuplicateRefused`: the client's own request came late, and ended nothing",
+            "reason": "What the family ended for, or `late_duplicate`",
             "presented_by": "The client that showed the old token",
             "presented_generation": "The generation that was shown",
             "newest_generation": "The newest one at that time",

@@ -20,6 +20,7 @@ WITHHELD = {
     "AuthorizationCodeIssued.code_challenge": "what redeeming a code is checked against",
     "AuthorizationCodeIssued.nonce": "what an ID token is checked against",
     "TokenRedeemed.retry": "digests of what a client chose, and of its request",
+    "LateDuplicateRefused.retry": "the same",
     "TokenRevoked.kept_until": "its `expires_at` and a setting of the service say it",
     "ClientSecretIssued.secret_hash": "a password hash can be guessed at",
     "ClientEnabled.void_until": "what the service compares an `iat` with, just before the commit's own time",

@@ -62,6 +62,9 @@ def _of_families(counters: FamilyCounters) -> list[Metric]:
         counter("tokens_redeemed", "Credentials redeemed, by kind.", *by("credential", counters.redeemed)),
         counter("tokens_rotated", "Refresh tokens that got a successor.", only(counters.rotated)),
         counter("reuse_detected", "Old tokens presented again: one is stolen.", only(counters.reused)),
+        counter(
+            "late_duplicates", "Old tokens sent again late, with their key: no theft.", only(counters.late_duplicates)
+        ),
         counter("forgeries_detected", "Authentic tokens never issued: a key has leaked.", only(counters.forged)),
         counter("families_revoked", "Token families ended, by reason.", *by("reason", counters.revoked)),
         counter("conflicts", "Commits that another commit of the family was faster than.", only(counters.conflicts)),

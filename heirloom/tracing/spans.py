@@ -28,6 +28,7 @@ from service.context import Context
 from service.decide.decision import Decision
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
+from service.families.earlier_keys import Count, count_nothing
 from service.families.families import CommittedDecision, Decide, Families
 from service.received_request import Endpoint
 from service.request import Request
@@ -94,7 +95,14 @@ class TracedFamilies(Families):
     """Families whose decisions are spans."""
 
     async def decide(
-        self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False
+        self,
+        tenant: str,
+        family_id: str,
+        actor: str,
+        decide: Decide,
+        *,
+        new: bool = False,
+        count: Count = count_nothing,
     ) -> CommittedDecision:
         """Decide. Each attempt is a span; the outcome stands in the request's span."""
 
@@ -104,7 +112,7 @@ class TracedFamilies(Families):
                 span.set_attribute("heirloom.events", [type_of(event) for event in decision.events])
                 return decision
 
-        committed = await super().decide(tenant, family_id, actor, deciding, new=new)
+        committed = await super().decide(tenant, family_id, actor, deciding, new=new, count=count)
         trace.get_current_span().set_attributes(_of(family_id, committed.state) | {"heirloom.seq": committed.seq})
         return committed
 

@@ -18,18 +18,18 @@ _BEFORE = f"{history.SELECT} WHERE h.family = ? AND h.seq < ? ORDER BY h.seq DES
 
 
 def blast_radius(context: QueryContext, request: FamilyRequest) -> Answer:
-    """The reach of the family's first incident; `incident` is that one's reason, `reason` the family's.
+    """The reach of the family's first theft or forgery; `incident` is that one's reason, `reason` the family's.
 
     `alive` are the newest `limit` of the `alive_count` tokens found alive; `scope` and `audience` are those of all of
     them. `exposed_seconds` run from the issue of the copied token or code to the family's end, `seconds_to_end` from
-    the incident. Raises `QueryRefused` for an unknown family and for one without incidents.
+    the incident. Raises `QueryRefused` for an unknown family and for one without any; late duplicates are none.
     """
     db = context.db
     family = known_family(context, request.family_id)
     found = incidents.of_family(db, family["opened_seq"])
-    if not found:
+    theft = next((incident for incident in found if incident["reason"] != incidents.LATE), None)
+    if theft is None:
         raise QueryRefused("invalid_request", "there is no incident in this family")
-    theft = found[0]
     before = db.execute(_BEFORE, (family["opened_seq"], theft["seq"])).fetchall()[::-1]
     redemption = _redemption_of_code(db, family, theft)
     copied, branched = _branch(db, family, theft, redemption)
@@ -49,11 +49,14 @@ def blast_radius(context: QueryContext, request: FamilyRequest) -> Answer:
         "alive_count": len(alive),
         "scope": " ".join(sorted({scope for token in alive for scope in token["scope"].split(" ")})),
         "audience": sorted({audience for token in alive for audience in token.get("audience", ())}),
-        "presentations": [
-            *redemption,
-            *_rotations(before),
-            *(_presentation(family, incident) for incident in found[:_MAX_COMMITS]),
-        ],
+        "presentations": sorted(
+            (
+                *redemption,
+                *_rotations(before),
+                *(_presentation(family, incident) for incident in found[:_MAX_COMMITS]),
+            ),
+            key=lambda presented: presented["seq"],
+        ),
     }
 
 

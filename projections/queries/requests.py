@@ -8,6 +8,7 @@ import msgspec
 from events import strict_json
 from events.aggregates.family_events import RevocationReason
 from projections.decoded_commit import microseconds
+from projections.tables.incidents import IncidentReason
 
 T = TypeVar("T")
 
@@ -86,10 +87,16 @@ class FamiliesRequest(ListRequest, frozen=True, kw_only=True):
     leeway: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 0
 
 
-class ReasonRequest(ListRequest, frozen=True, kw_only=True):
-    """Revocations or incidents, of one reason or of all."""
+class RevocationsRequest(ListRequest, frozen=True, kw_only=True):
+    """Revocations, of one reason or of all."""
 
     reason: RevocationReason | None = None
+
+
+class IncidentsRequest(ListRequest, frozen=True, kw_only=True):
+    """Incidents, of one reason or of all."""
+
+    reason: IncidentReason | None = None
 
 
 class TokenValidityRequest(AuditRequest, frozen=True, kw_only=True):

@@ -1,16 +1,21 @@
-"""Incidents: a refresh token of an old generation was presented, or one that was never issued."""
+"""Incidents: a refresh token of an old generation was presented, late or stolen, or one that was never issued."""
 
 import sqlite3
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from sqlite_utils import Database
 
 from events.aggregates.commit import type_of
-from events.aggregates.family_events import ForgeryDetected, RevocationReason, TokenReuseDetected
+from events.aggregates.family_events import ForgeryDetected, LateDuplicateRefused, RevocationReason, TokenReuseDetected
 from projections.decoded_commit import FamilyCommit, moment
 from projections.pagination import PageQuery, RowSource, select_by_reason
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows
+
+Detection: TypeAlias = TokenReuseDetected | LateDuplicateRefused | ForgeryDetected
+LATE = "late_duplicate"
+"""The reason of an incident that ended nothing."""
+IncidentReason: TypeAlias = RevocationReason | Literal["late_duplicate"]
 
 ADD = (
     "INSERT INTO incidents"
@@ -53,19 +58,23 @@ def create(db: Database) -> None:
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
-    """Add a row for every detection of a commit that revokes."""
+    """Add a row for every detection."""
     for n, event in enumerate(commit.events):
-        if isinstance(event, TokenReuseDetected | ForgeryDetected):
+        if isinstance(event, Detection):
             what = names[type_of(event)], names[reason_of(event)]
             who = names[commit.actor], names[event.client_id], event.generation, event.current_generation
             rows[ADD].append((commit.seq, n, commit.at, *what, *who, commit.opened))
 
 
-def reason_of(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:
-    """The reason for which such a detection ends a family."""
-    if isinstance(event, ForgeryDetected):
-        return "forgery"
-    return "reuse_detected" if event.credential == "refresh_token" else "code_reuse"
+def reason_of(event: Detection) -> IncidentReason:
+    """The reason for which such a detection ends a family; a late duplicate ends none."""
+    match event:
+        case ForgeryDetected():
+            return "forgery"
+        case LateDuplicateRefused():
+            return "late_duplicate"
+        case TokenReuseDetected():
+            return "reuse_detected" if event.credential == "refresh_token" else "code_reuse"
 
 
 def incidents(db: sqlite3.Connection, page: PageQuery, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:

@@ -19,6 +19,7 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
@@ -62,7 +63,7 @@ def apply(commit: FamilyCommit | CutOffCommit, names: Names, rows: Rows) -> None
                 texts += (event.reason, event.cause)
             case TokenRevoked():
                 texts.append(event.reason)
-            case TokenReuseDetected() | ForgeryDetected():
+            case TokenReuseDetected() | LateDuplicateRefused() | ForgeryDetected():
                 texts += (incidents.reason_of(event), event.client_id)
             case _ if not isinstance(event, FamilyEvent):
                 texts += (_HUMP.sub(" ", type_of(event)), event.reason or "")

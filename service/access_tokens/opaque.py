@@ -7,7 +7,6 @@ from events.aggregates import aggregate_names
 from events.aggregates.commit import Commit, UnreadableCommit
 from events.aggregates.family import AccessToken, FamilyState
 from events.aggregates.family_events import FamilyEvent, TokenIssued
-from events.log.grammar import Foreign, read_commit
 from service.access_tokens.issued_token import Exchanged, IssuedToken
 from service.context import Context
 from service.errors import OAuthError
@@ -48,12 +47,7 @@ async def sequence_of(context: Context, tenant: Tenant, family_id: str, jti: str
 async def _commit(
     context: Context, tenant: Tenant, family_id: str, seq: int
 ) -> Commit[FamilyEvent, FamilyState] | None:
-    stored = await context.log.at(seq)
-    aggregate = aggregate_names.family(tenant.name, family_id)
-    if stored is None or stored.subject not in (aggregate.live, aggregate.revoked):
-        return None
     try:
-        commit = read_commit(stored)
+        return await context.log.commit_at(aggregate_names.family(tenant.name, family_id), seq)
     except UnreadableCommit:
         return None
-    return None if isinstance(commit, Foreign) else commit

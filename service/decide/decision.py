@@ -29,10 +29,15 @@ Outcome: TypeAlias = Granted | Refused | Done
 
 
 class Decision(NamedTuple):
-    """The outcome, and the events that must be in the log before the caller receives it."""
+    """The outcome, and the events that must be in the log before the caller receives it.
+
+    With `unless_key_of` the decision holds unless the request has an `Idempotency-Key` that redeemed that older
+    generation: these keys are read from the log, and it is decided again.
+    """
 
     outcome: Outcome
     events: tuple[FamilyEvent, ...] = ()
+    unless_key_of: int | None = None
 
 
 def blocked() -> Refused:

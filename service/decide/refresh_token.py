@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from events.aggregates.family import MAX_RECORDED_AFTER_END, FamilyState
+from events.aggregates.family import MAX_LATE_DUPLICATES, MAX_RECORDED_AFTER_END, FamilyState
 from events.aggregates.family_events import (
     FamilyEvent,
     FamilyRevoked,
     ForgeryDetected,
+    LateDuplicateRefused,
     Retry,
     TokenRedeemed,
     TokenReuseDetected,
@@ -27,7 +28,8 @@ class Redeem(NamedTuple):
     """`client_id` presents the authentic refresh token of `generation`; `scope` and `resource` may be None.
 
     `jti` and `key` (the current MAC key) are for the tokens to issue; `cause` names the request for the audit.
-    `answered_at` is when the broker stored the latest redemption, if that is the family's last commit.
+    `answered_at` is when the broker stored the latest redemption, if that is the family's last commit. `redeemed_with`
+    are the digests of the keys that redeemed `generation`, None if nobody has read them.
     """
 
     now: datetime
@@ -41,6 +43,7 @@ class Redeem(NamedTuple):
     key: int
     cause: str
     answered_at: datetime | None = None
+    redeemed_with: tuple[str, ...] | None = None
 
 
 def redeem(state: FamilyState | None, command: Redeem) -> Decision:
@@ -59,7 +62,7 @@ def redeem(state: FamilyState | None, command: Redeem) -> Decision:
     if _has_key_of_latest(state, command) and command.generation + 1 >= state.generation:
         return _repeated(state, command.retry)
     if command.generation < state.generation:
-        return _again(state, command) if _within_grace(state, command) else _reused(state, command)
+        return _again(state, command) if _within_grace(state, command) else _older(state, command)
     if command.rules.required_acr is not None and state.acr not in command.rules.required_acr:
         return Decision(invalid_grant(), (FamilyRevoked("policy_changed", command.cause),))
     return _redeemed(state, command)
@@ -129,7 +132,7 @@ def _scope(state: FamilyState, command: Redeem, granted: str) -> str:
 
 
 def _has_key_of_latest(state: FamilyState, command: Redeem) -> bool:
-    """Whether its `Idempotency-Key` is that of the latest redemption. An older generation stays a reuse."""
+    """Whether its `Idempotency-Key` is that of the latest redemption."""
     return command.retry is not None and state.retry is not None and command.retry.key == state.retry.key
 
 
@@ -178,6 +181,24 @@ def within_grace(state: FamilyState, now: datetime, answered_at: datetime | None
     """
     since = answered_at or state.redeemed_at
     return since is not None and abs(now - since) < timedelta(seconds=rules.refresh_token_grace)
+
+
+def _older(state: FamilyState, command: Redeem) -> Decision:
+    """A reuse, unless its `Idempotency-Key` shows that it is a late duplicate (CONTRACT §3.8).
+
+    Who has a key that redeemed the generation has sent that request, or has all that its sender had. Either way nobody
+    gains a token, and nobody who has the token alone knows the key.
+    """
+    if command.retry is None:
+        return _reused(state, command)
+    if command.redeemed_with is None:
+        return _reused(state, command)._replace(unless_key_of=command.generation)
+    if command.retry.key not in command.redeemed_with:
+        return _reused(state, command)
+    if state.late_duplicates >= MAX_LATE_DUPLICATES:
+        return Decision(invalid_grant())
+    late = LateDuplicateRefused(command.generation, state.generation or 0, command.client_id, command.retry)
+    return Decision(invalid_grant(), (late,))
 
 
 def _reused(state: FamilyState, command: Redeem) -> Decision:

@@ -26,7 +26,8 @@ class LoadedFamily(msgspec.Struct, frozen=True, gc=False):
 
     `digest` is that of the commit's body, and `at` its time. `answered_at` is when the broker stored the
     commit, if that is a redemption; else, and for cached families, None. `foreign_seq` is the sequence of a foreign
-    message on top of the commit, 0 for none. `size` is the length of the commit's body in bytes.
+    message on top of the commit, 0 for none. `size` is the length of the commit's body in bytes. `redeemed_with` are
+    the keys of an older generation, if a decision needs them (`service.families.earlier_keys`).
     """
 
     seq: int
@@ -37,6 +38,7 @@ class LoadedFamily(msgspec.Struct, frozen=True, gc=False):
     foreign_seq: int = 0
     at: datetime | None = None
     size: int = 0
+    redeemed_with: tuple[str, ...] | None = None
 
     @property
     def expected(self) -> int:

@@ -12,6 +12,7 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
     RevocationReason,
     TokenIssued,
     TokenRedeemed,
@@ -33,6 +34,7 @@ class FamilyCounters:
         self.revoked: dict[str, int] = dict.fromkeys(get_args(RevocationReason), 0)
         self.rotated = 0
         self.reused = 0
+        self.late_duplicates = 0
         self.forged = 0
         self.conflicts = 0
 
@@ -51,6 +53,8 @@ class FamilyCounters:
                     self.revoked[event.reason] += 1
                 case TokenReuseDetected():
                     self.reused += 1
+                case LateDuplicateRefused():
+                    self.late_duplicates += 1
                 case ForgeryDetected():
                     self.forged += 1
                 case GrantAuthorized() | AuthorizationCodeIssued() | TokenRevoked():

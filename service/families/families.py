@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from events.aggregates import aggregate_names
 from events.aggregates.commit import VERSION, Commit, digest
 from events.aggregates.family import FamilyState, fold, is_of_a_person
@@ -18,6 +20,7 @@ from service import clock
 from service.decide.decision import Decision, Done, Granted, Outcome, Refused, blocked
 from service.families.cache import FamilyCache, LoadedFamily, from_head
 from service.families.counters import FamilyCounters
+from service.families.earlier_keys import Count, count_nothing, keys_of
 from service.keys.mac_tokens import new_id
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from service.registry.change_aggregate import CONFLICT_TIMEOUT_SECONDS
@@ -73,13 +76,21 @@ class Families:
         return await self._load(aggregate_names.family(tenant, family_id), leader=True)
 
     async def decide(
-        self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False
+        self,
+        tenant: str,
+        family_id: str,
+        actor: str,
+        decide: Decide,
+        *,
+        new: bool = False,
+        count: Count = count_nothing,
     ) -> CommittedDecision:
         """Decide on the family's state, and append the events.
 
         Decides again whenever another commit came first. A decision without events, and every refusal, is made on the
-        state that the stream's leader has. `new`: the family cannot exist yet, which saves a read. If tokens or a grant
-        would begin for a blocked person, the outcome is `Refused`. Raises `Unavailable`, and `UnreadableCommit`.
+        state that the stream's leader has. `new`: the family cannot exist yet, which saves a read. `count` is called
+        for each earlier commit that is read. If tokens or a grant would begin for a blocked person, the outcome is
+        `Refused`. Raises `Unavailable`, and `UnreadableCommit`.
         """
         aggregate = aggregate_names.family(tenant, family_id)
         key = (tenant, family_id)
@@ -93,6 +104,10 @@ class Families:
             if not loaded.from_leader and (not decision.events or isinstance(decision.outcome, Refused)):
                 # in a copy that lacks the newest rotations a good token looks forged, so the leader is read first
                 loaded = await self._load(aggregate, leader=True)
+                continue
+            if decision.unless_key_of is not None:
+                keys = await keys_of(self._log, aggregate, loaded.seq, decision.unless_key_of, count)
+                loaded = replace(loaded, redeemed_with=keys)
                 continue
             if not decision.events:
                 return CommittedDecision(family_id, decision.outcome, loaded.state, 0)

@@ -38,6 +38,7 @@ async def test_canned_queries(console: Site) -> None:
     """Each with its parameters."""
     incidents = await console.rows("incidents", tenant="acme")
     assert [(row["family_id"], row["type"]) for row in incidents] == [
+        ("f0", "LateDuplicateRefused"),
         ("f4", "ForgeryDetected"),
         ("f2", "TokenReuseDetected"),
         ("f2", "TokenReuseDetected"),
@@ -75,6 +76,7 @@ async def test_the_blast_radius_equals_the_audits(console: Site, read_model: Pat
             told = [(one["kind"], one.get("jti"), one["scope"], one["seconds_left"]) for one in audited]
             assert shown == told
             assert audited or family_id == "c1"
+    assert await console.rows("blast_radius", family_id="f0", tenant="acme") == [], "a late duplicate is no theft"
 
 
 @pytest.mark.parametrize("log", [swapped_log, chained_log, passed_on_log])
@@ -190,7 +192,7 @@ async def test_sql_if_allowed(read_model: Path) -> None:
     """With --sql, over the views only."""
     async with site(read_model, sql=True) as browser:
         counted = "/read-model.json?_shape=array&sql=select+count(*)+as+n+from+readable_incidents"
-        assert (await browser.get(counted)).json() == [{"n": 5}]
+        assert (await browser.get(counted)).json() == [{"n": 6}]
         assert (await browser.get("/read-model?sql=select+*+from+names")).status_code in (200, 400)
         assert "user2" not in (await browser.get("/read-model?sql=select+sub+from+families")).text
         assert (await browser.get("/read-model?sql=delete+from+families")).status_code == 400

@@ -36,8 +36,9 @@ async def test_decisions_are_counted(service: Service) -> None:
     before = await metrics(service)
     async with service.client() as web:
         first = await web.issue()
-        second = await web.refresh(first["refresh_token"])
+        second = await web.refresh(first["refresh_token"], key="k")
         await web.refresh(second["refresh_token"])
+        assert (await web.refresh(first["refresh_token"], key="k"))["error"] == "invalid_grant"
         assert (await web.refresh(first["refresh_token"]))["error"] == "invalid_grant"
     after = await metrics(service)
 
@@ -49,6 +50,7 @@ async def test_decisions_are_counted(service: Service) -> None:
     assert grew("tokens_redeemed_total", credential="refresh_token") == 2
     assert grew("tokens_rotated_total") == 2
     assert grew("reuse_detected_total") == 1
+    assert grew("late_duplicates_total") == 1
     assert grew("families_revoked_total", reason="reuse_detected") == 1
     assert grew("append_batch_commits_sum") >= 4
     assert total(after, "heirloom_request_duration_seconds_count", endpoint="token", outcome="invalid_grant") >= 1

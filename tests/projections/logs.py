@@ -19,6 +19,8 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
+    Retry,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
@@ -94,6 +96,12 @@ class LogMaker:
         state = self._last[f"tokens.{tenant}.family.{family_id}"][1]
         detected = TokenReuseDetected(0, state.generation, state.client_id)
         self.commit(family_id, detected, FamilyRevoked("reuse_detected", "generation 0 was presented"), tenant=tenant)
+
+    def late(self, family_id: str, *, tenant: str = "acme") -> None:
+        """Generation 0 is presented with the key that redeemed it."""
+        state = self._last[f"tokens.{tenant}.family.{family_id}"][1]
+        event = LateDuplicateRefused(0, state.generation, state.client_id, Retry("key", "body"))
+        self.commit(family_id, event, tenant=tenant, actor=f"client:{state.client_id}")
 
     def commit(self, family_id: str, *events: FamilyEvent, tenant: str = "acme", actor: str = "client:web") -> None:
         """Append a commit of a family."""
@@ -204,7 +212,7 @@ def passed_on_log() -> list[StoredMessage]:
 
 
 def eventful_log() -> list[StoredMessage]:
-    """A log with three tenants: rotations, a theft, a forgery, a revoked token, codes, devices."""
+    """A log with three tenants: rotations, a theft, a forgery, a late duplicate, a revoked token, codes, devices."""
     made = LogMaker()
     made.configure_client("web")
     for number in range(8):
@@ -234,4 +242,5 @@ def eventful_log() -> list[StoredMessage]:
     made.order("user0", SubjectUnblocked("user0"))
     made.disable_client("app", "laptop of the maker lost")
     made.rotate("f0")
+    made.late("f0")
     return made.log

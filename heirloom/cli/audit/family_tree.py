@@ -3,7 +3,7 @@
 from rich.text import Text
 from rich.tree import Tree
 
-from heirloom.cli.tables import Answer, console, plain, shown, when
+from heirloom.cli.tables import LATE, Answer, console, plain, shown, when
 
 
 def print_picture(answer: Answer) -> None:
@@ -19,7 +19,8 @@ def print_picture(answer: Answer) -> None:
         if "current_generation" in entry:
             branch = root if entry["reason"] == "code_reuse" else generations.get(entry["generation"], newest)
             what = shown(entry["reason"], entry["generation"])
-            branch.add(_line("✗", f"{what} by {entry['presented_by']}", entry, "red"))
+            style = "yellow" if entry["reason"] == LATE else "red"
+            branch.add(_line("✗", f"{what} by {entry['presented_by']}", entry, style))
         elif "generation" in entry and entry["generation"] not in generations:
             newest = newest.add(_line("●", f"generation {entry['generation']} to {entry['actor']}", entry, "green"))
             generations[entry["generation"]] = newest

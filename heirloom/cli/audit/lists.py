@@ -46,9 +46,11 @@ def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **f
 
 @click.command()
 @listed
-@click.option("--reason", type=click.Choice(["reuse_detected", "code_reuse", "forgery"]), help="Of this kind.")
+@click.option(
+    "--reason", type=click.Choice(["reuse_detected", "code_reuse", "forgery", "late_duplicate"]), help="Of this kind."
+)
 def incidents(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
-    """Stolen and forged tokens that were shown, newest first."""
+    """Stolen, forged and late tokens that were shown, newest first."""
     answer = query_once(data, nats, f"audit.{tenant}.incidents", filters)
     show(answer, form, print_incidents, COLUMNS["incidents"])
 

@@ -1,7 +1,8 @@
 """The presentations of refresh tokens, as far as they can be read back from the commits.
 
-The log holds decisions, not requests. For a refused presentation it holds neither the `Idempotency-Key` nor the
-requested scope; for a repeated response it does not hold the key. Such a presentation counts as one without them.
+The log holds decisions, not requests. For a refused presentation it holds neither the requested scope nor, except for a
+late duplicate, the `Idempotency-Key`; for a repeated response it does not hold the key. Such a presentation counts as
+one without them.
 A presentation that appended no commit is not in the log at all: a repetition with the same response, an expired token,
 the newest token of a family that had ended, and any token that another client presented.
 """
@@ -16,6 +17,7 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
     Retry,
     TokenIssued,
     TokenRedeemed,
@@ -28,7 +30,8 @@ from events.aggregates.family_events import (
 class Presentation(NamedTuple):
     """A refresh token of `generation` was presented; `scope` and `resource` are None if not requested.
 
-    `answer` is `redeemed`, `repeated`, or for a refusal the reason why the family ended or had ended.
+    `answer` is `redeemed`, `repeated`, `late_duplicate`, or for any other refusal the reason why the family ended or
+    had ended. A late duplicate's `retry` has a key that redeemed the generation.
     """
 
     generation: int
@@ -44,6 +47,7 @@ class Presentation(NamedTuple):
 
 
 ACCEPTED = ("redeemed", "repeated")
+LATE = "late_duplicate"
 
 
 def presentation(commit: FamilyCommit) -> Presentation | None:
@@ -60,6 +64,8 @@ def presentation(commit: FamilyCommit) -> Presentation | None:
                 return Presentation(event.generation, "redeemed", scope, resource, event.retry)
             case TokenReuseDetected(credential="refresh_token") | ForgeryDetected():
                 return Presentation(event.generation, refusal)
+            case LateDuplicateRefused():
+                return Presentation(event.generation, LATE, retry=event.retry)
             case FamilyRevoked(reason="policy_changed") if newest is not None and _is_by_its_client(commit):
                 return Presentation(newest, refusal)
             case TokenIssued(kind="access", client_id=str(), act=()) if newest is not None:

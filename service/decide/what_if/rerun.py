@@ -22,13 +22,13 @@ import msgspec
 from msgspec.structs import replace
 
 from events.aggregates.family import FamilyCommit, FamilyState, fold
-from events.aggregates.family_events import FamilyEvent, FamilyRevoked, TokenIssued, TokenRedeemed
+from events.aggregates.family_events import FamilyEvent, FamilyRevoked, LateDuplicateRefused, TokenIssued, TokenRedeemed
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.issue import First, access_token, first_tokens
 from service.decide.policy import Rules
 from service.decide.refresh_token import Redeem, ends_at, redeem
-from service.decide.what_if.presentation import ACCEPTED, Presentation, presentation
+from service.decide.what_if.presentation import ACCEPTED, LATE, Presentation, presentation
 
 VerdictOutcome: TypeAlias = Literal["same", "would_have_lived", "would_have_died", "would_have_ended_otherwise"]
 
@@ -52,7 +52,8 @@ class GenerationMap(msgspec.Struct, frozen=True, array_like=True):
 class FirstDifference(msgspec.Struct, frozen=True):
     """The first presentation that is decided differently: of `generation` in fact, with both answers.
 
-    An answer is `redeemed`, `repeated`, or the reason of a refusal: why the family had ended, `expired`, an error code.
+    An answer is `redeemed`, `repeated`, or the reason of a refusal: why the family had ended, `expired`,
+    `late_duplicate`, an error code.
     """
 
     seq: int
@@ -149,6 +150,7 @@ def _present(rerun: Rerun, seq: int, commit: FamilyCommit, presented: Presentati
             key=commit.state.key,
             cause=f"presentation of generation {generation} by {commit.actor}",
             answered_at=rerun.stored_at,
+            redeemed_with=(presented.retry.key,) if presented.answer == LATE and presented.retry is not None else (),
         )
         decision = redeem(rerun.instead, command)
         answer = _answer(decision, rerun.instead, command)
@@ -156,7 +158,7 @@ def _present(rerun: Rerun, seq: int, commit: FamilyCommit, presented: Presentati
         if isinstance(decision.outcome, Granted) and presented.is_accepted:
             maps = _issued(maps, commit.state.generation, decision.outcome.generation)
     difference = rerun.first_difference
-    if difference is None and (answer in ACCEPTED) != presented.is_accepted:
+    if difference is None and presented.answer != LATE and (answer in ACCEPTED) != presented.is_accepted:
         difference = FirstDifference(seq, commit.at, presented.generation, presented.answer, answer)
     return Rerun(commit.state, instead, maps, difference)
 
@@ -165,6 +167,8 @@ def _answer(decision: Decision, before: FamilyState, command: Redeem) -> str:
     if not isinstance(decision.outcome, Refused):
         redeemed = any(isinstance(event, TokenRedeemed) for event in decision.events)
         return "redeemed" if redeemed else "repeated"
+    if any(isinstance(event, LateDuplicateRefused) for event in decision.events):
+        return LATE
     reasons = [event.reason for event in decision.events if isinstance(event, FamilyRevoked)]
     if reasons:
         return reasons[0]

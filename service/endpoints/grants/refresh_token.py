@@ -27,9 +27,13 @@ async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> 
     presented = tenant.refresh_tokens.recognise(token)
     if presented is None:
         raise invalid_grant().error
-    requester = tenant.name, client.client_id, presented.family_id
-    if not context.families.buckets.of(requester).try_take(client.rules.family_requests_per_second, time.monotonic()):
+    bucket = context.families.buckets.of((tenant.name, client.client_id, presented.family_id))
+    if not bucket.try_take(client.rules.family_requests_per_second, time.monotonic()):
         raise too_many("family")
+
+    def count() -> None:
+        bucket.owe()
+        client.bucket.owe()
 
     def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
         state = loaded.state
@@ -53,8 +57,9 @@ async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> 
                 key=tenant.mac_key,
                 cause=f"presentation of generation {presented.number} by {caller.actor}",
                 answered_at=loaded.answered_at,
+                redeemed_with=loaded.redeemed_with,
             ),
         )
 
-    committed = await context.families.decide(tenant.name, presented.family_id, caller.actor, decide)
+    committed = await context.families.decide(tenant.name, presented.family_id, caller.actor, decide, count=count)
     return await token_response(caller, committed)

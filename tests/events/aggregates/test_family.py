@@ -26,6 +26,7 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
     Retry,
     TokenIssued,
     TokenRedeemed,
@@ -50,6 +51,7 @@ REFRESHABLE = replace(BEGUN, generation=0, key=3, expires_at=END, family_ttl=LAS
 RETRY = Retry("key", "body")
 OVER = replace(REFRESHABLE, revoked=Revocation(AT, "operator"))
 REUSE, FORGERY = TokenReuseDetected(0, 1, "web"), ForgeryDetected(9, 1, "web")
+LATE = LateDuplicateRefused(0, 2, "web", RETRY)
 
 STEPS: dict[str, tuple[FamilyState | None, Any, FamilyState]] = {
     "a grant": (None, GRANT, BEGUN),
@@ -105,6 +107,7 @@ STEPS: dict[str, tuple[FamilyState | None, Any, FamilyState]] = {
     "the end": (REFRESHABLE, FamilyRevoked("operator", "asked"), replace(OVER, revoked=Revocation(LATER, "operator"))),
     "reuse before the end": (REFRESHABLE, REUSE, REFRESHABLE),
     "reuse after it": (OVER, REUSE, replace(OVER, afterwards=1)),
+    "a late duplicate": (replace(REFRESHABLE, late_duplicates=1), LATE, replace(REFRESHABLE, late_duplicates=2)),
     "forgery after it": (replace(OVER, afterwards=1), FORGERY, replace(OVER, afterwards=2)),
 }  # fmt: skip
 
@@ -162,6 +165,7 @@ def test_revoking_events_are_recognised() -> None:
         REFRESH,
         TokenRotated(0, 1, END, 3),
         TokenRedeemed(0, "refresh_token"),
+        LATE,
         code,
         denied,
     )

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from events.aggregates import family_rules
 from events.aggregates.family import (
     DEVICE_GRANT,
+    MAX_LATE_DUPLICATES,
     MAX_RECORDED_AFTER_END,
     MAX_REVOKED_TOKENS,
     AccessToken,
@@ -27,6 +28,8 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
+    Retry,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
@@ -299,7 +302,55 @@ def test_a_forgery_was_never_issued(case: Case) -> None:
     holds(family_rules.a_forgery_was_never_issued, case)
 
 
-@pytest.mark.parametrize("event", [TokenReuseDetected(0, 1, "web"), ForgeryDetected(0, 1, "web")])
+@pytest.mark.parametrize(
+    ("recorded", "may"), [(0, True), (MAX_LATE_DUPLICATES - 1, True), (MAX_LATE_DUPLICATES, False)]
+)
+def test_few_late_duplicates_are_recorded(recorded: int, may: bool) -> None:
+    complaint = "" if may else "more late duplicates were recorded than are"
+    holds(family_rules.few_late_duplicates_are_recorded, Case({"late_duplicates": recorded}, None, complaint))
+
+
+KEY, OTHER_KEY = Retry("key", "body"), Retry("other", "body")
+CALLED_LATE = "a generation was called late that was the newest"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(LATER, LateDuplicateRefused(0, 2, "web", KEY)),
+        Case(LATER, LateDuplicateRefused(1, 2, "web", KEY)),
+        Case(LATER | {"retry": KEY}, LateDuplicateRefused(0, 2, "web", KEY)),
+        Case(LATER | {"retry": OTHER_KEY}, LateDuplicateRefused(1, 2, "web", KEY)),
+        Case(
+            LATER | {"retry": KEY},
+            LateDuplicateRefused(1, 2, "web", KEY),
+            "a repetition of the latest redemption was called late",
+        ),
+        Case(LATER, LateDuplicateRefused(0, 1, "web", KEY), "it says that generation 1 was the newest"),
+        Case(LATER, LateDuplicateRefused(2, 2, "web", KEY), CALLED_LATE),
+        Case(LATER, LateDuplicateRefused(3, 2, "web", KEY), CALLED_LATE),
+        Case({"generation": None}, LateDuplicateRefused(0, 1, "web", KEY), "it says that generation 1 was the newest"),
+        Case(LATER | {"expires_at": AT + TICK}, LateDuplicateRefused(0, 2, "web", KEY)),
+        Case(
+            LATER | {"expires_at": AT},
+            LateDuplicateRefused(0, 2, "web", KEY),
+            "a late duplicate was found in a family that had expired",
+        ),
+        Case(LATER | {"expires_at": None}, LateDuplicateRefused(0, 2, "web", KEY)),
+    ],
+)
+def test_a_late_duplicate_is_of_an_older_one(case: Case) -> None:
+    holds(family_rules.a_late_duplicate_is_of_an_older_one, case)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        TokenReuseDetected(0, 1, "web"),
+        ForgeryDetected(0, 1, "web"),
+        LateDuplicateRefused(0, 1, "web", KEY),
+    ],
+)
 def test_another_client_changes_nothing(event: Any) -> None:
     holds(family_rules.another_client_changes_nothing, Case({}, event))
     complaint = "another client than the family's presented it"

@@ -17,6 +17,16 @@ def test_any_time_admits_at_most_its_rate_and_one_second() -> None:
     assert sum(bucket.try_take(5, moment / 64) for moment in range(640)) <= 5 * 10 + 5
 
 
+def test_what_is_owed_is_waited_for() -> None:
+    """At ten a second: after one request and twelve owed ones, half a second later it is still not paid off."""
+    bucket = Bucket()
+    assert bucket.try_take(10, 100.0)
+    for _ in range(12):
+        bucket.owe()
+    assert not bucket.try_take(10, 100.375)
+    assert [bucket.try_take(10, 100.5) for _ in range(3)] == [True, True, False]
+
+
 def test_a_lower_rate_applies_at_once() -> None:
     """What accumulated under a higher one is lost."""
     bucket = Bucket()

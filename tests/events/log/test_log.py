@@ -192,6 +192,18 @@ async def test_messages_are_found_by_sequence_and_subject() -> None:
     ]
 
 
+async def test_a_familys_commit_is_found_by_its_sequence() -> None:
+    """Of another family, or no commit, it is none; without a sequence nobody is asked."""
+    elsewhere = SUBJECT.replace("family.f", "family.g")
+    log, broker = log_of(message(7), message(7, elsewhere), message(7, body=b"{}"), NOTHING)
+    commit = await log.commit_at(FAMILY, 7)
+    assert commit is not None and commit.id == "commit1"
+    for _ in range(3):
+        assert await log.commit_at(FAMILY, 7) is None
+    assert await log.commit_at(FAMILY, 0) is None
+    assert broker.asked == [(LEADER, {"seq": 7})] * 4
+
+
 async def test_the_newest_setting_is_of_a_tenant_client_or_key() -> None:
     """0 if there is none."""
     for newest in range(len(SETTINGS)):

@@ -19,6 +19,8 @@ from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,
+    LateDuplicateRefused,
+    Retry,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
@@ -97,6 +99,7 @@ WAITING = Step(0, (DeviceAuthorizationStarted("tv", "read", AUDIENCE, "s", END),
 AT_3 = START + timedelta(seconds=3)
 APPROVAL = GrantAuthorized("tv", "ann", "read", AUDIENCE, DEVICE_GRANT, "s")
 DENIAL = DeviceAuthorizationDenied("ann")
+LATE = (LateDuplicateRefused(0, 1, "web", Retry("key", "body")),)
 SKIPPED = TokenRedeemed(0, "refresh_token"), TokenRotated(0, 2, END, 1), access(AT_3, "x")
 FROM_ANOTHER = TokenRedeemed(1, "refresh_token"), TokenRotated(0, 1, END, 1), access(AT_3, "x")
 
@@ -121,6 +124,10 @@ FROM_ANOTHER = TokenRedeemed(1, "refresh_token"), TokenRotated(0, 1, END, 1), ac
         ((BEGUN, Step(3, (ForgeryDetected(0, 0, "web"), FamilyRevoked("forgery", "x")))), "had been issued"),
         ((BEGUN, Step(3, (ForgeryDetected(9, 0, "you"), FamilyRevoked("forgery", "x")))), "another client"),
         ((BEGUN, Step(999, (TokenRevoked("0", START),))), "revoked that had expired"),
+        ((BEGUN, ONCE, *[Step(3, LATE)] * 11), "more late duplicates"),
+        ((BEGUN, ONCE, ENDED, Step(3, LATE)), "the family had ended"),
+        ((BEGUN, Step(3, (replace(LATE[0], current_generation=0),))), "called late"),
+        ((BEGUN, ONCE, Step(3, (replace(LATE[0], client_id="you"),))), "another client"),
         ((BEGUN, ONCE, ENDED, *[Step(3, (TokenReuseDetected(0, 1, "web"),))] * 4), "more was recorded"),
         ((BEGUN, Step(3, (TokenRedeemed(0, "refresh_token"), replace(access(AT_3, "x"), audience=("x",))))), "target"),
         ((BEGUN, Step(3, (TokenRedeemed(0, "refresh_token"), access(START - timedelta(1), "x")))), "already expired"),

@@ -126,8 +126,12 @@ async def test_what_if_without_affected_families_prints_its_totals(running: Brok
 async def test_incidents_name_the_presented_credential(running: Broker) -> None:
     """A reused code has no generation and a forged one was never issued: in tables and in pictures."""
     code, forged = "code shown again", "generation 9, never issued, shown"
+    late = "generation 0 sent again, late"
     assert code in (listed := (await audit(running, "incidents", tenant="initech")).stdout) and " 0 " not in listed
     assert forged in (await audit(running, "incidents")).stdout
+    assert late in (await audit(running, "incidents", "--reason", "late_duplicate")).stdout
+    assert "sent again, late, by app at generation 4 · late_duplicate" in (await audit(running, "family", "f0")).stdout
+    assert f"{late} by app" in (await audit(running, "family", "f0", "--picture")).stdout
     for question in (("family", "c1"), ("family", "c1", "--picture"), ("blast-radius", "c1")):
         told = (await audit(running, *question, tenant="initech")).stdout
         assert code in told and "generation" not in told, told

@@ -253,6 +253,37 @@ async def test_a_thefts_reach(ask: LocalAudit) -> None:
     assert code["alive"] == []
 
 
+async def test_a_late_duplicate_is_an_incident_and_no_theft(asking: OpenAudit) -> None:
+    """It is listed and found by its words; the family lives, and the reach is that of the theft after it."""
+    made = LogMaker()
+    made.open("f")
+    made.rotate("f")
+    made.rotate("f")
+    made.late("f")
+    asked = await asking(made.log)
+    (late,) = (await asked("incidents"))["items"]
+    assert (late["seq"], late["type"], late["reason"]) == (4, "LateDuplicateRefused", "late_duplicate")
+    assert (late["generation"], late["current_generation"], late["presented_by"]) == (0, 2, "web")
+    for query, parameters in (("incidents", {"reason": "late_duplicate"}), ("search", {"text": "late duplicate"})):
+        assert [item["seq"] for item in (await asked(query, **parameters))["items"]] == [4]
+    assert (await asked("incidents", reason="reuse_detected"))["items"] == []
+    assert (await asked("revocations", reason="late_duplicate"))["error"] == "invalid_request"
+    assert (await asked("revocations"))["items"] == []
+    family = await asked("family", family_id="f")
+    assert (family["status"], family["generation"]) == ("live", 2)
+    assert (family["timeline"][-1]["types"], family["timeline"][-1]["generation"]) == (["LateDuplicateRefused"], 0)
+    assert (await asked("token", family_id="f", generation=2))["valid"]
+    assert (await asked("diff", from_seq=3, to_seq=4))["items"][0]["changes"] == ["LateDuplicateRefused"]
+    assert "no incident" in (await asked("blast_radius", family_id="f"))["error_description"]
+    made.rotate("f")
+    made.reuse("f")
+    asked.apply(made.log)
+    reach = await asked("blast_radius", family_id="f")
+    assert (reach["seq"], reach["incident"]) == (6, "reuse_detected")
+    shown = [(shown["seq"], shown["generation"], shown["accepted"]) for shown in reach["presentations"]]
+    assert shown == [(2, 0, True), (3, 1, True), (4, 0, False), (5, 2, True), (6, 0, False)]
+
+
 @pytest.mark.parametrize("credential", ["authorization_code", "device_code"])
 async def test_the_reach_of_a_stolen_code(asking: OpenAudit, credential: Credential) -> None:
     """It was copied after it was issued, and its redemption is where the family branched."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.aggregates.family_events import Credential, ForgeryDetected, TokenReuseDetected
+from events.aggregates.family_events import Credential, ForgeryDetected, LateDuplicateRefused, Retry, TokenReuseDetected
 from projections.tables.incidents import reason_of
 
 
@@ -14,3 +14,4 @@ def test_a_reuse_has_the_reason_of_its_familys_end(credential: Credential, reaso
     """CONTRACT §4 has one reason for refresh tokens and another for both kinds of codes."""
     assert reason_of(TokenReuseDetected(0, 0, "tv", credential)) == reason
     assert reason_of(ForgeryDetected(7, 0, "tv")) == "forgery"
+    assert reason_of(LateDuplicateRefused(0, 2, "tv", Retry("key", "body"))) == "late_duplicate"

@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import CLIENT_GRANT, MAX_RECORDED_AFTER_END, MAX_REVOKED_TOKENS, FamilyState, fold
+from events.aggregates.family import (
+    CLIENT_GRANT,
+    MAX_LATE_DUPLICATES,
+    MAX_RECORDED_AFTER_END,
+    MAX_REVOKED_TOKENS,
+    FamilyState,
+    fold,
+)
 from events.aggregates.family_events import (
     FamilyEvent,
     FamilyRevoked,
     ForgeryDetected,
+    LateDuplicateRefused,
     Retry,
     TokenIssued,
     TokenRedeemed,
@@ -107,12 +115,6 @@ def test_the_same_key_with_another_body_is_an_invalid_request() -> None:
     assert refusal(decision) == "invalid_request" and decision.events == ()
 
 
-def test_a_retry_after_its_successor_was_presented_is_reuse() -> None:
-    """CONTRACT §2: a retry is excused only until the successor is presented."""
-    state = after(after(given(opened()), redeeming(0, retry=KEY)), redeeming(1, 2))
-    assert kinds(redeem(state, redeeming(0, 3, retry=KEY))) == [TokenReuseDetected, FamilyRevoked]
-
-
 def test_the_parent_gets_the_same_successor_within_the_grace_time() -> None:
     """CONTRACT §3.3: only until the successor is presented."""
     graceful = replace(RULES, refresh_token_grace=10)
@@ -163,13 +165,72 @@ def test_a_narrower_scope_within_the_grace_time_gets_another_access_token() -> N
     [(0, [TokenReuseDetected, FamilyRevoked]), (1, "invalid_request"), (2, "invalid_request")],
 )
 def test_a_thief_who_has_the_idempotency_key_is_detected(generation: int, expected: Any) -> None:
-    """CONTRACT §3.2: a generation older than the parent of the newest is a reuse, whatever its key.
+    """CONTRACT §3.2: a generation older than the parent of the newest is a reuse, if its key is another's.
 
     A thief who saw requests of the client has its key; with `invalid_request` he could try again.
     """
     state = after(after(given(opened()), redeeming(0)), redeeming(1, 2, retry=KEY))
-    decision = redeem(state, redeeming(generation, 3, retry=Retry(KEY.key, "other body")))
+    decision = redeem(state, redeeming(generation, 3, retry=Retry(KEY.key, "other body"), redeemed_with=()))
     assert (kinds(decision) or refusal(decision)) == expected
+
+
+LATE = (KEY.key,)
+"""The keys that redeemed the presented generation, as the log has them."""
+
+
+def twice_rotated() -> FamilyState:
+    """A family of generation 2, whose generation 0 was redeemed with a key and generation 1 with another."""
+    return after(after(given(opened()), redeeming(0, retry=KEY)), redeeming(1, 2, retry=Retry("next", "body")))
+
+
+def test_an_older_generation_with_its_own_key_is_a_late_duplicate() -> None:
+    """CONTRACT §3.8: it is refused and recorded, with any body; the family lives on and nobody gets a token."""
+    state = twice_rotated()
+    for body in ("body", "other body"):
+        retry = Retry(KEY.key, body)
+        decision = redeem(state, redeeming(0, 3, retry=retry, redeemed_with=LATE))
+        assert decision.events == (LateDuplicateRefused(0, 2, "web", retry),)
+        assert refusal(decision) == "invalid_grant" and decision.unless_key_of is None
+    assert isinstance(redeem(fold(state, decision.events, at(3)), redeeming(2, 4)).outcome, Granted)
+
+
+@pytest.mark.parametrize(
+    ("retry", "redeemed_with"),
+    [(None, LATE), (Retry("other", "body"), LATE), (KEY, ()), (Retry("next", "body"), LATE)],
+    ids=["without a key", "with another key", "redeemed without a key", "with the key of another generation"],
+)
+def test_whoever_has_not_the_key_is_a_thief(retry: Retry | None, redeemed_with: tuple[str, ...]) -> None:
+    """CONTRACT §3.2: the token alone ends the family."""
+    decision = redeem(twice_rotated(), redeeming(0, 3, retry=retry, redeemed_with=redeemed_with))
+    assert kinds(decision) == [TokenReuseDetected, FamilyRevoked] and decision.unless_key_of is None
+
+
+def test_only_an_older_generation_with_a_key_needs_the_log() -> None:
+    """A reuse, as long as nobody has read with which key it was redeemed; nothing else depends on that."""
+    state = twice_rotated()
+    decision = redeem(state, redeeming(0, 3, retry=KEY))
+    assert kinds(decision) == [TokenReuseDetected, FamilyRevoked] and decision.unless_key_of == 0
+    ended = fold(state, decision.events, at(3))
+    others = [(state, 0, None), (state, 1, Retry("next", "body")), (state, 2, KEY), (state, 7, KEY), (ended, 0, KEY)]
+    for before, generation, retry in others:
+        assert redeem(before, redeeming(generation, 4, retry=retry)).unless_key_of is None
+    expired = redeem(state, redeeming(0, 9999, retry=KEY))
+    assert (refusal(expired), expired.events, expired.unless_key_of) == ("invalid_grant", (), None)
+    parent = redeem(state, redeeming(1, 3, retry=KEY))
+    assert parent.unless_key_of == 1, "the parent, with another key than the latest redemption's"
+
+
+def test_late_duplicates_append_a_bounded_number_of_events() -> None:
+    """CONTRACT §3.8: beyond it they are refused as before, and the family lives on."""
+    state = twice_rotated()
+    for second in range(MAX_LATE_DUPLICATES + 5):
+        decision = redeem(state, redeeming(0, 3 + second, retry=KEY, redeemed_with=LATE))
+        assert refusal(decision) == "invalid_grant"
+        assert len(decision.events) == (second < MAX_LATE_DUPLICATES)
+        state = fold(state, decision.events, at(3 + second)) if decision.events else state
+    assert state.revoked is None
+    thief = redeem(state, redeeming(0, 99, retry=Retry("other", "body"), redeemed_with=LATE))
+    assert kinds(thief) == [TokenReuseDetected, FamilyRevoked]
 
 
 def test_the_rotation_policy_reuse_returns_the_same_token() -> None:

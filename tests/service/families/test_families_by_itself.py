@@ -4,12 +4,21 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from events.aggregates import aggregate_names
 from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.family import FamilyState
 from events.aggregates.family_commit import codec
-from events.aggregates.family_events import DeviceAuthorizationStarted, FamilyEvent, FamilyRevoked, GrantAuthorized
+from events.aggregates.family_events import (
+    DeviceAuthorizationStarted,
+    FamilyEvent,
+    FamilyRevoked,
+    GrantAuthorized,
+    LateDuplicateRefused,
+    Retry,
+    TokenReuseDetected,
+)
 from events.fairness.token_buckets import Buckets
 from events.log.appender import Conflict
 from events.log.log import NOTHING, Head, Log
@@ -19,8 +28,10 @@ from service.decide.authorization_code import redeem_device_code
 from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.device_authorization import answer_device
 from service.decide.issue import issue
+from service.decide.policy import Rules
 from service.decide.refresh_token import redeem
 from service.families.cache import LoadedFamily
+from service.families.earlier_keys import MAX_COMMITS_BACK, keys_of
 from service.families.families import APPROVED, Decide, Families
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from tests.service.decide.given import RULES, answering, issuing, redeeming, redeeming_device_code
@@ -47,6 +58,10 @@ class World:
         self.commits.append(StoredMessage(expected + 1, place, body))
         return expected + 1
 
+    async def commit_at(self, aggregate: Aggregate, seq: int) -> Any:
+        self.asked.append(("commit", seq))
+        return codec.decode(self.commits[seq - 1].body) if seq else None
+
     def known(self, tenant: str, sub: str) -> BlockState:
         self.asked.append(("known", tenant, sub))
         return self.remembered
@@ -63,6 +78,14 @@ class World:
         """The events of the last commit."""
         return codec.decode(self.commits[-1].body).events
 
+    async def rotate(self, times: int) -> None:
+        """Begin a family, and rotate it; generation n is redeemed with the key `key n`."""
+        one = self.replica()
+        await one.decide("acme", "f1", "client:web", begun, new=True)
+        for generation in range(times):
+            await one.decide("acme", "f1", "client:web", presenting(generation))
+        self.asked.clear()
+
 
 ALICE = "acme", "alice"
 ASKED = DeviceAuthorizationStarted("web", RULES.scope, ("aud",), "seed", clock.now() + timedelta(hours=1))
@@ -76,6 +99,17 @@ def begun(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
 def presented(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
     """The redemption of the first refresh token."""
     return redeem(loaded.state, redeeming(0)._replace(now=now))
+
+
+def presenting(generation: int, key: str | None = None) -> Decide:
+    """The presentation of that generation, with its own key if no other is given."""
+    retry = Retry(key or f"key {generation}", "body")
+
+    def presented(loaded: LoadedFamily, now: datetime, jti: str) -> Decision:
+        command = redeeming(generation, retry=retry, jti=jti, redeemed_with=loaded.redeemed_with)
+        return redeem(loaded.state, command._replace(now=now))
+
+    return presented
 
 
 def started(_loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
@@ -161,3 +195,78 @@ async def test_the_person_is_looked_up_only_when_something_begins() -> None:
     world.person = BlockState(8, True)
     refreshed = await one.decide("acme", "f1", "client:web", presented)
     assert world.asked == [("append", None)] and refreshed.seq == 4
+
+
+async def test_the_keys_of_an_older_generation_are_read_back() -> None:
+    """From the leader's last commit down to the generation before it; each commit that is read is counted."""
+    world = World()
+    await world.rotate(4)
+    counted: list[int] = []
+    one = world.replica()
+    late = await one.decide("acme", "f1", "client:web", presenting(1), count=lambda: counted.append(len(world.asked)))
+    assert isinstance(late.outcome, Refused) and late.state is not None and late.state.revoked is None
+    assert world.newest_events() == (LateDuplicateRefused(1, 4, "web", Retry("key 1", "body")),)
+    heads = [("head", False), ("head", True)]
+    assert world.asked == [*heads, *(("commit", seq) for seq in (5, 4, 3, 2)), ("append", None)]
+    assert counted == [2, 3, 4, 5]
+    assert (one.counters.late_duplicates, one.counters.reused) == (1, 0)
+
+
+async def test_another_key_than_that_generations_ends_the_family() -> None:
+    """Also the key of a generation beside it."""
+    world = World()
+    await world.rotate(4)
+    await world.replica().decide("acme", "f1", "client:web", presenting(1, "key 2"))
+    assert [type(event) for event in world.newest_events()] == [TokenReuseDetected, FamilyRevoked]
+
+
+async def test_every_redemption_of_a_generation_counts() -> None:
+    """A client that did not rotate has redeemed it several times, and each time with another key."""
+    world, keep = World(), replace(RULES, refresh_token_rotation="reuse")
+    one = world.replica()
+    await one.decide("acme", "f1", "client:web", begun, new=True)
+    for number, rules in enumerate((keep, keep, RULES)):
+
+        def used(loaded: LoadedFamily, now: datetime, jti: str, number: int = number, rules: Rules = rules) -> Decision:
+            command = redeeming(0, rules=rules, retry=Retry(f"use {number}", "body"), jti=jti)
+            return redeem(loaded.state, command._replace(now=now))
+
+        await one.decide("acme", "f1", "client:web", used)
+    keys = await keys_of(cast("Log", world), aggregate_names.family("acme", "f1"), 4, 0, lambda: None)
+    assert keys == ("use 2", "use 1", "use 0")
+
+
+async def test_few_commits_are_read_back() -> None:
+    """The last one in which a key is found is the oldest that is read; beyond it the presentation is a reuse."""
+    world = World()
+    await world.rotate(MAX_COMMITS_BACK + 1)
+    await world.replica().decide("acme", "f1", "client:web", presenting(1))
+    assert sum(kind == "commit" for kind, _ in world.asked) == MAX_COMMITS_BACK
+    assert [type(event) for event in world.newest_events()] == [LateDuplicateRefused]
+    world = World()
+    await world.rotate(MAX_COMMITS_BACK + 1)
+    await world.replica().decide("acme", "f1", "client:web", presenting(0))
+    assert sum(kind == "commit" for kind, _ in world.asked) == MAX_COMMITS_BACK
+    assert [type(event) for event in world.newest_events()] == [TokenReuseDetected, FamilyRevoked]
+
+
+async def test_a_late_duplicate_is_decided_on_the_newest_commit() -> None:
+    """What comes first decides: here the family ends while its keys are read, and stays as it is."""
+    world = World()
+    await world.rotate(3)
+
+    def end(_loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+        return Decision(Done(), (FamilyRevoked("operator", "a test"),))
+
+    class Racing(World):
+        async def commit_at(self, aggregate: Aggregate, seq: int) -> Any:
+            if len(world.commits) == 4:
+                await world.replica().decide("acme", "f1", "operator", end)
+            return await world.commit_at(aggregate, seq)
+
+    racing = Racing()
+    racing.commits = world.commits
+    late = await racing.replica().decide("acme", "f1", "client:web", presenting(0))
+    assert isinstance(late.outcome, Refused) and late.state is not None and late.state.revoked is not None
+    assert [type(event) for event in world.newest_events()] == [TokenReuseDetected], "as after every end"
+    assert ("append", None) in racing.asked and len(world.commits) == 6

@@ -1,7 +1,7 @@
 """The family against a naive model: issue, redeem, retry, steal, revoke, expire, narrow, in any order.
 
-The model keeps what one would write down on paper: the newest generation, the last redemption and its time, and
-whether the family is dead. It knows no events.
+The model keeps what one would write down on paper: the newest generation, the redemptions with their keys, the last
+one's time, and whether the family is dead. It knows no events. The keys that a decision needs are read from the events.
 """
 
 from datetime import timedelta
@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 from events.aggregates.commit import type_of
-from events.aggregates.family import AccessToken, FamilyState, fold
-from events.aggregates.family_events import Retry
+from events.aggregates.family import MAX_LATE_DUPLICATES, AccessToken, FamilyState, fold
+from events.aggregates.family_events import FamilyEvent, Retry, TokenRedeemed
 from events.aggregates.following import fold_and_check
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.issue import issue
@@ -39,6 +39,9 @@ class Family(RuleBasedStateMachine):
         self.last: tuple[int, str | None, str | None] | None = None
         self.given: dict[int, set[int | None]] = {}
         self.token: AccessToken | None = None
+        self.keys: dict[int, str | None] = {}
+        self.log: list[FamilyEvent] = []
+        self.late_duplicates = 0
         self.events_after_death = 0
         self.jti = 0
 
@@ -60,7 +63,7 @@ class Family(RuleBasedStateMachine):
 
     @rule(
         back=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 3, -1]),  # most families must live long enough to be harmed
-        key=st.sampled_from([None, None, "a", "b"]),
+        key=st.sampled_from([None, None, "a", "b", "its own"]),
         scope=st.sampled_from([None, None, "read", "read write", "read admin"]),
     )
     def present(self, back: int, key: str | None, scope: str | None) -> None:
@@ -68,14 +71,17 @@ class Family(RuleBasedStateMachine):
         generation = self.newest - back
         if generation < 0:
             return
+        if key == "its own":
+            key = self.keys.get(generation, f"key of {generation}")
         retry = Retry(key, f"{generation} {scope}") if key else None
-        decision = redeem(self.state, self._redeem(generation, retry, scope))
+        decision = self._decided(generation, retry, scope)
         expected = self._expected(generation, key, scope)
         assert self._outcome(decision) == expected, (generation, key, scope)
         self._take(decision)
         if expected == "rotated":
             assert isinstance(decision.outcome, Granted)
             self.last = (generation, key, scope)
+            self.keys[generation] = key
             self.redeemed_at = self.now
             self.newest += 1
             wanted = tuple(scope.split()) if scope else self.default_scope
@@ -84,6 +90,8 @@ class Family(RuleBasedStateMachine):
                 self.default_scope = wanted
         elif expected in ("reuse", "forgery"):
             self.dead = True
+        elif expected == "late":
+            self.late_duplicates += 1
         if isinstance(decision.outcome, Granted):
             self.given.setdefault(generation, set()).add(decision.outcome.generation)
             if expected == "rotated":
@@ -124,6 +132,18 @@ class Family(RuleBasedStateMachine):
         """The folded state agrees with the model."""
         assert self.state.generation == self.newest
         assert (self.state.revoked is not None) == self.dead
+        assert self.state.late_duplicates == self.late_duplicates
+
+    def _decided(self, generation: int, retry: Retry | None, scope: str | None) -> Decision:
+        """The decision, with the keys from the log where it needs them."""
+        command = self._redeem(generation, retry, scope)
+        decision = redeem(self.state, command)
+        if decision.unless_key_of is None:
+            return decision
+        assert decision.unless_key_of == generation
+        redeemed = [event for event in self.log if isinstance(event, TokenRedeemed) and event.generation == generation]
+        keys = tuple(event.retry.key for event in redeemed if event.retry is not None)
+        return redeem(self.state, command._replace(redeemed_with=keys))
 
     def _redeem(self, generation: int, retry: Retry | None, scope: str | None) -> Redeem:
         self.jti += 1
@@ -134,6 +154,7 @@ class Family(RuleBasedStateMachine):
             self.events_after_death += len(decision.events) if self.dead else 0
             assert fold_and_check(self.state, decision.events, self.now)[1] is None, "our histories keep the rules"
             self.state = fold(self.state, decision.events, self.now)
+            self.log += decision.events
 
     def _expected(self, generation: int, key: str | None, scope: str | None) -> str:
         """The expected outcome, in the order of CONTRACT §3."""
@@ -152,7 +173,9 @@ class Family(RuleBasedStateMachine):
         in_grace = self.now < self.redeemed_at + timedelta(seconds=self.grace)
         if generation == self.newest - 1 and in_grace:
             return "invalid_scope" if scope == "read admin" else "replayed"
-        return "reuse"
+        if key is None or self.keys.get(generation) != key:
+            return "reuse"
+        return "late" if self.late_duplicates < MAX_LATE_DUPLICATES else "invalid_grant"
 
     def _outcome(self, decision: Decision) -> str:
         names = [type_of(event) for event in decision.events]
@@ -161,6 +184,8 @@ class Family(RuleBasedStateMachine):
         if isinstance(decision.outcome, Granted):
             return "replayed"
         assert isinstance(decision.outcome, Refused)
+        if names == ["LateDuplicateRefused"]:
+            return "late"
         if self.state.revoked is None and "TokenReuseDetected" in names:
             return "reuse"
         if self.state.revoked is None and "ForgeryDetected" in names:

@@ -217,6 +217,28 @@ async def test_a_token_used_twice(workspace: Workspace, clients: Clients) -> Non
     assert await workspace.sequence() <= before + 1 + 3
 
 
+async def test_a_late_duplicate(workspace: Workspace, clients: Clients) -> None:
+    """CONTRACT §3.8: refused with the answer to any bad token and recorded; another key ends the family."""
+    web = await clients("web")
+    tokens = [await web.issue()]
+    for key in ("one", "two", "three"):
+        tokens.append(await web.refresh(tokens[-1]["refresh_token"], key=key))
+    history, family = await _history_of(workspace, tokens[-1])
+    late = await web.refresh(tokens[0]["refresh_token"], key="one")
+    assert late == await web.refresh("hrt_" + "0" * 69)
+    assert (await workspace.timeline(family)) == [*history, "LateDuplicateRefused"]
+    assert await web.active(tokens[-1]["refresh_token"])
+    assert (await web.refresh(tokens[2]["refresh_token"], key="three"))["refresh_token"] == tokens[3]["refresh_token"]
+    assert (await web.refresh(tokens[1]["refresh_token"], key="one"))["error"] == "invalid_grant"
+    assert not await web.active(tokens[-1]["refresh_token"])
+    assert await workspace.reasons() == ["reuse_detected"]
+
+
+async def _history_of(workspace: Workspace, tokens: dict[str, Any]) -> tuple[list[str], str]:
+    family = claims(tokens["access_token"])["sid"]
+    return await workspace.timeline(family), family
+
+
 async def test_reuse_is_detected_after_the_tokens_own_lifetime(workspace: Workspace, clients: Clients) -> None:
     """RFC 9700 §4.14.2: a used token that has also expired still ends its living family."""
     await workspace.register("idle", refresh_token_idle_ttl=2)

@@ -24,7 +24,7 @@ waiting = st.tuples(st.just("wait"), st.sampled_from([1, 9, 11, 29, 31, 99, 150,
 presenting = st.tuples(
     st.just("present"),
     st.sampled_from([0] * 12 + [1, 1, 2, -1]),  # most families must live long enough to be harmed
-    st.sampled_from([None, None, "a", "b"]),
+    st.sampled_from([None, None, "a", "a", "b"]),
     st.sampled_from([None, None, None, "read", "read admin"]),
 )
 registered = st.fixed_dictionaries({}, optional={"scope": st.sampled_from(["read write", "read offline_access"])})

@@ -54,6 +54,15 @@ def test_a_reuse() -> None:
     assert read_back(state, redeeming(0, 2, scope="read", retry=KEY)) == Presentation(0, "reuse_detected")
 
 
+def test_a_late_duplicate() -> None:
+    """With its key, which has redeemed that generation."""
+    state = given(opened())
+    for generation, key in ((0, KEY), (1, None)):
+        state = fold(state, redeem(state, redeeming(generation, retry=key)).events, at(1))
+    late = redeeming(0, 2, scope="read", retry=KEY, redeemed_with=(KEY.key,))
+    assert read_back(state, late) == Presentation(0, "late_duplicate", retry=KEY)
+
+
 def test_a_forgery() -> None:
     """It has a generation that never existed."""
     assert read_back(given(opened()), redeeming(5)) == Presentation(5, "forgery")

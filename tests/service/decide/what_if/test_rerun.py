@@ -10,7 +10,14 @@ from msgspec.structs import replace
 
 from events.aggregates.family import FamilyCommit, FamilyState, Revocation, fold
 from events.aggregates.family_commit import codec
-from events.aggregates.family_events import FamilyRevoked, GrantAuthorized, Retry, TokenRedeemed, TokenReuseDetected
+from events.aggregates.family_events import (
+    FamilyRevoked,
+    GrantAuthorized,
+    LateDuplicateRefused,
+    Retry,
+    TokenRedeemed,
+    TokenReuseDetected,
+)
 from service.decide.authorization_code import Authorize, authorize, redeem_code
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.decision import Decision, Granted
@@ -48,7 +55,7 @@ ENDS = (FamilyRevoked, TokenReuseDetected)
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A recorded request; it presented `generation` while `newest` was the newest."""
+    """A recorded request; it presented `generation`, redeemed with these keys, while `newest` was the newest."""
 
     what: str
     now: datetime
@@ -58,6 +65,7 @@ class Asked(msgspec.Struct, frozen=True):
     retry: Retry | None = None
     scope: str | None = None
     acr: str | None = None
+    redeemed_with: tuple[str, ...] | None = None
 
 
 def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: int) -> Decision:
@@ -87,7 +95,7 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
             )
         case _:
             presenting = redeeming(generation, rules=rules, scope=asked.scope, retry=asked.retry, jti=jti)
-            return redeem(state, presenting._replace(now=asked.now))
+            return redeem(state, presenting._replace(now=asked.now, redeemed_with=asked.redeemed_with))
 
 
 @dataclass
@@ -109,6 +117,9 @@ class World:
         retry = None if key is None else Retry(key, f"{what} {generation} {others}")
         asked = Asked(what, self.now, self.rules, generation, newest, retry, **others)
         decision = decide(self.state, asked, self.rules, generation)
+        if decision.unless_key_of is not None:
+            asked = replace(asked, redeemed_with=self._keys_of(decision.unless_key_of))
+            decision = decide(self.state, asked, self.rules, generation)
         if decision.events:
             self.state = fold(self.state, decision.events, self.now)
             actor = "operator" if what == "cut off" else "client:web"
@@ -117,6 +128,11 @@ class World:
             self.log.append(codec.decode(codec.encode(commit)))
             self.recorded.append((asked, decision))
             assert seq == len(self.recorded)
+
+    def _keys_of(self, generation: int) -> tuple[str, ...]:
+        redeemed = [event for commit in self.log for event in commit.events if isinstance(event, TokenRedeemed)]
+        keys = [event.retry for event in redeemed if event.generation == generation]
+        return tuple(retry.key for retry in keys if retry is not None)
 
 
 @dataclass
@@ -128,11 +144,12 @@ class BruteForce:
     answers: list[tuple[Decision, Decision | None]] = field(default_factory=list)
 
     def ask(self, asked: Asked, in_fact: Decision) -> None:
-        """Decide again; the log has no key but a redemption's, and no scope of a refused request."""
+        """Decide again; the log has no key but a redemption's or a late duplicate's, and no scope of a refused one."""
         rules = replace(asked.rules, **self.changes)
         if not any(isinstance(event, TokenRedeemed) for event in in_fact.events):
             scope = asked.scope if isinstance(in_fact.outcome, Granted) else None
-            asked = replace(asked, retry=None, scope=scope)
+            late = any(isinstance(event, LateDuplicateRefused) for event in in_fact.events)
+            asked = replace(asked, retry=asked.retry if late else None, scope=scope)
         generation = self.in_the_place_of(asked) if asked.what == "present" else 0
         instead = None if generation is None else decide(self.state, asked, rules, generation)
         if instead is not None:
@@ -235,6 +252,7 @@ class Case:
 
 
 NEWEST, PARENT, OLD, EARLY, FORGED = (("present", back, None, None) for back in (0, 1, 2, 3, -1))
+WITH_A, LATE = ("present", 0, "a", None), ("present", 2, "a", None)
 ROTATE, REUSE = ({"refresh_token_rotation": rotation} for rotation in ("rotate", "reuse"))
 MFA = {"required_acr": ("mfa",)}
 GRACE = {"refresh_token_grace": 10}
@@ -322,6 +340,11 @@ AGAIN = ("present", 1, None, "write")
             "policy_changed",
             ("redeemed", "policy_changed"),
         ),
+        # what came late in fact is refused here too; a client that does not rotate would have been given tokens for it
+        Case({}, [WITH_A, NEWEST, LATE], GRACE, "same", "live", None),
+        Case({}, [WITH_A, NEWEST, LATE, OLD], GRACE, "same", "reuse_detected", None),
+        Case({}, [WITH_A, NEWEST, LATE], REUSE, "same", "live", None),
+        Case({}, [WITH_A, NEWEST, LATE, ("wait", 301)], {"refresh_token_ttl": 200}, "would_have_died", "expired", None),
         Case(MFA, [NEWEST], {"required_acr": None}, "would_have_lived", "live", ("policy_changed", "redeemed")),
         Case(
             {},
