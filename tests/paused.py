@@ -14,7 +14,7 @@ def paused(*pids: int) -> Iterator[None]:
     try:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        while not all(_has_stopped(pid) for pid in pids):
+        while not all(has_stopped(pid) for pid in pids):
             time.sleep(0.001)  # a thread on another core runs on until the signal reaches it
         yield
     finally:
@@ -22,7 +22,8 @@ def paused(*pids: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def _has_stopped(pid: int) -> bool:
+def has_stopped(pid: int) -> bool:
+    """Whether none of the process's threads runs any more."""
     return all(_state(thread) in "TX" for thread in Path(f"/proc/{pid}/task").glob("*/stat"))
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import nats
 import pytest
 
-from heirloom_client import Client, FileStore, KvStore, MemoryStore, Store, StoreError, TokenSource
+from heirloom_client import Client, FileStore, InvalidGrant, KvStore, MemoryStore, Store, StoreError, TokenSource
 from tests.broker import Broker
 from tests.client.refreshing import KEY
+from tests.paused import has_stopped
 from tests.system.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +26,9 @@ PATIENCE_SECONDS = 120.0
 
 
 @contextmanager
-def _refreshing(url: str, tenant: str, place: str, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(program: str, url: str, tenant: str, place: str, output: Path) -> Iterator[subprocess.Popen[bytes]]:
     with output.open("wb") as file:
-        command = [sys.executable, "-m", "tests.client.refreshing", url, tenant, place]
+        command = [sys.executable, "-m", f"tests.client.{program}", url, tenant, place]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "client")}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
@@ -43,7 +44,8 @@ async def _live_together(workspace: Workspace, place: str, count: int, outputs: 
     with ExitStack() as stack:
 
         def start() -> subprocess.Popen[bytes]:
-            return stack.enter_context(_refreshing(url, workspace.name, place, outputs / f"said-{next(numbers)}"))
+            said = outputs / f"said-{next(numbers)}"
+            return stack.enter_context(_running("refreshing", url, workspace.name, place, said))
 
         running = [start() for _ in range(count)]
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -89,6 +91,35 @@ async def test_processes_share_a_bucket(
     await _live_together(workspace, nats_server.url, 4, tmp_path)
     assert await oauth.introspect((await source.token()).access_token)
     await connection.close()
+
+
+async def test_a_process_that_was_stopped_for_two_refreshes(
+    workspace: Workspace, oauth: Client, tmp_path: Path
+) -> None:
+    """CONTRACT §3.8: what it sends harms nobody, and it takes what the store has by then; a thief is still found."""
+    url, place, said = await workspace.service.url("app", workspace.name), tmp_path / "token", tmp_path / "said"
+    first = await oauth.issue("alice", "read offline_access")
+    source = oauth.source(first, store=FileStore(place))
+    await source.token()
+    with _running("stopping", url, workspace.name, str(place), said) as process:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not has_stopped(process.pid):
+                assert process.poll() is None, said.read_text()
+                await asyncio.sleep(0.05)
+            for _ in range(2):
+                source.rejected(await source.token())
+                await source.token()
+            process.send_signal(signal.SIGCONT)
+            assert await asyncio.to_thread(process.wait) == 0, said.read_text()
+    assert said.read_text() == "another token\n"
+    (late,) = (await workspace.audit("incidents", min_seq=await workspace.sequence()))["items"]
+    assert (late["reason"], late["generation"], late["current_generation"]) == ("late_duplicate", 0, 2)
+    source.rejected(await source.token())
+    assert await oauth.introspect((await source.token()).access_token)
+    assert await workspace.reasons() == []
+    with pytest.raises(InvalidGrant):
+        await oauth.refresh(str(first.refresh_token))
+    assert await workspace.reasons() == ["reuse_detected"]
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # so does a pre-forking server
