@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.log.stored_message import StoredMessage
+from service.keys.mac_tokens import short_digest
 from tests.faults.checking.checker import check
 from tests.faults.checking.log_checker import copies_differ
 from tests.faults.checking.log_index import Family, LogIndex, index
@@ -98,6 +99,43 @@ def test_a_delayed_request_may_end_its_family() -> None:
     past.refresh(1)
     past.refused(2)
     assert rules(past, log_of(2, "reuse_detected")) == []
+
+
+def with_keys(log: LogIndex, **keys: int) -> LogIndex:
+    """The same log, in which these keys redeemed these generations."""
+    log.families["f"].keys |= {(generation, short_digest(key.encode())) for key, generation in keys.items()}
+    return log
+
+
+def test_a_late_duplicate_ends_nothing() -> None:
+    """It is refused, whenever it arrives, and a good token is accepted afterwards."""
+    past = Past()
+    past.issue()
+    past.add("refresh", 0, "info", key="k")
+    past.refresh(0, key="k")
+    past.refresh(1, key="l")
+    past.refused(0, key="k")
+    past.refresh(2)
+    assert rules(past, with_keys(log_of(3), k=0, l=1)) == []
+    assert "no request after the acknowledged end is accepted" in rules(past, with_keys(log_of(3), other=0, l=1))
+
+
+def test_a_late_duplicate_beside_a_theft() -> None:
+    """Whoever presents the token without its key may end the family, whichever of the two comes first."""
+    for outcome in ("fail", "info"):
+        past = Past()
+        past.issue()
+        past.add("refresh", 0, outcome, error="invalid_grant")
+        past.refresh(0, key="k", began=past.operations[-1].began)
+        past.refused(1)
+        assert rules(past, with_keys(log_of(1, "reuse_detected"), k=0)) == []
+
+
+def _late_and_ended(past: Past) -> None:
+    past.refresh(0, key="k")
+    past.refresh(1)
+    past.refused(0, key="k")
+    past.refused(2)
 
 
 def _two_successors(past: Past) -> None:
@@ -202,6 +240,9 @@ def _backwards(past: Past) -> None:
         (lambda _: None, log_of(1), "a failed request is not in the log"),
         (lambda _: None, log_of(0, "client_request"), "no family ends unasked"),
         (lambda past: past.refresh(0), log_of(1, "reuse_detected"), "no family ends unasked"),
+        (_late_and_ended, with_keys(log_of(2, "reuse_detected"), k=0), "a good token is accepted"),
+        (_late_and_ended, with_keys(log_of(2, "reuse_detected"), k=0), "no family ends unasked"),
+        (lambda past: past.refused(0, key="k"), with_keys(log_of(1), k=0), "a good token is accepted"),
         (lambda past: past.operations.clear(), log_of(0), "a failed request is not in the log"),
     ],
 )
@@ -237,6 +278,12 @@ def test_the_index_folds_the_log_by_itself() -> None:
     assert "generations are contiguous" in _faults([*good.log[:2], rotation])
     assert "a dead family stays dead" in _faults([*good.log, rotation])
     assert "a family ends once" in _faults([*good.log, end])
+    late = LogMaker()
+    late.open("a")
+    late.rotate("a")
+    late.rotate("a")
+    late.late("a")
+    assert _faults(late.log) == ["a late duplicate has the key that redeemed its token"]
     silent = replace(end, body=end.body.replace(b"TokenReuseDetected", b"TokenReuseOverlooked"))
     assert "a reuse and the end it brings are one commit" in _faults([*good.log[:2], silent])
 

@@ -20,7 +20,9 @@ from events.log.jetstream_api import Unavailable
 from events.log.log import Log
 from tests.faults.history import History, Operation, digest, generation_of
 
-MIX = {"refresh": 50, "double": 15, "stale": 10, "retry": 5, "revoke": 5, "introspect": 15}
+MIX = {"refresh": 50, "double": 15, "stale": 10, "retry": 5, "late": 5, "revoke": 5, "introspect": 10}
+LATE = 2, 8
+"""By how many generations a late duplicate is older than the newest token."""
 FAMILIES = 24
 REMEMBERED = 24
 PATIENCE_SECONDS = 6.0
@@ -92,10 +94,13 @@ class Workload:
                 key = self._new_key() if chance.random() < 0.5 else None
                 await asyncio.gather(*(self._refresh(family, newest, what, key) for _ in range(2)))
             case "stale":
-                await self._refresh(family, chance.randrange(newest + 1), what, None)
+                key = self._new_key() if chance.random() < 0.5 else None
+                await self._refresh(family, chance.randrange(newest + 1), what, key)
             case "retry":
                 again = newest - 1 if newest - 1 in family.keys else newest
                 await self._refresh(family, again, what, family.keys.get(again) or self._new_key())
+            case "late":
+                await self._come_late(family)
             case "revoke":
                 await self._revoke(family, newest)
             case "introspect":
@@ -120,6 +125,15 @@ class Workload:
             await self._look_back(family, 0.5)
         elif self._random.random() < 0.2:
             await self._look(family)
+
+    async def _come_late(self, family: Family) -> None:
+        """Send an older request once more, with its key: it is refused, and the family lives."""
+        least, most = LATE
+        known = [each for each in family.keys if least <= family.newest - each <= most]
+        if known:
+            generation = self._random.choice(known)
+            await self._present(family, generation, "late", family.keys[generation])
+            await self._refresh(family, family.newest, "after a late one", self._new_key())
 
     async def _present(self, family: Family, generation: int, why: str, key: str | None) -> Operation:
         client = self._same_registration(family)

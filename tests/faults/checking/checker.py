@@ -28,18 +28,27 @@ class _Known:
         self.acceptors: dict[int, str | None] = {}
         self.successors: dict[int, str | None] = {}
         self.presented: dict[int, str | None] = {}
+        self.without_their_key: set[int] = set()
+        """The generations that somebody has presented without a key that redeemed them."""
         self.unanswered: Counter[int] = Counter()
 
-    def present(self, operation: Operation) -> None:
+    def present(self, operation: Operation, *, is_harmless: bool) -> None:
         """Record before a presentation whether the service may take it for a theft."""
         generation, key = operation.generation, operation.key
         again = generation in self.presented and (key is None or self.presented[generation] != key)
         older = any(other > generation for other in self.presented)
         # a presentation without a reply may arrive after this one, and then be the older one
         overtaken = any(other < generation and count for other, count in self.unanswered.items())
-        self.endangered |= again or older or overtaken
+        self.endangered |= overtaken or generation in self.without_their_key
         self.presented.setdefault(generation, key)
-        self.unanswered[generation] += 1
+        if not is_harmless:
+            self.endangered |= again or older
+            self.without_their_key.add(generation)
+            self.unanswered[generation] += 1
+
+    def may_refuse(self, operation: Operation, *, is_harmless: bool) -> bool:
+        """Whether a presentation may have been refused: the family may have ended, or it was a late duplicate."""
+        return self.endangered or (is_harmless and any(other > operation.generation for other in self.presented))
 
 
 class _Before(NamedTuple):
@@ -78,7 +87,7 @@ class _Sweep:
     def _begin(self, operation: Operation, family: _Known) -> None:
         self._before[operation.id] = _Before(family.ended, family.accepted, family.seq)
         if operation.kind == "refresh":
-            family.present(operation)
+            family.present(operation, is_harmless=self._log.is_harmless(operation))
         elif operation.kind == "revoke":
             family.endangered = family.revoking = True
 
@@ -88,8 +97,10 @@ class _Sweep:
                 self._accepted(operation, family, before)
             case "refresh", "fail":
                 self._require(operation.error == "invalid_grant", f"an unexpected error: {operation.error}", operation)
-                self._require(family.endangered, "a good token is accepted", operation)
-                family.ended = True
+                is_harmless = self._log.is_harmless(operation)
+                may = family.may_refuse(operation, is_harmless=is_harmless)
+                self._require(may, "a good token is accepted", operation)
+                family.ended |= not is_harmless
             case "revoke", "ok":
                 family.ended = True
             case "introspect", "ok":
@@ -98,7 +109,7 @@ class _Sweep:
                 self._witnessed(operation, family, before)
             case _:
                 self._require(False, f"an unexpected error: {operation.error}", operation)
-        if operation.kind == "refresh":
+        if operation.kind == "refresh" and not self._log.is_harmless(operation):
             family.unanswered[operation.generation] -= 1
 
     def _accepted(self, operation: Operation, family: _Known, before: _Before) -> None:

@@ -28,8 +28,8 @@ def log_violations(operations: Sequence[Operation], log: LogIndex) -> list[Viola
     revoked = {
         operation.family for operation in operations if operation.kind == "revoke" and operation.outcome != "fail"
     }
-    told = {operation.family for operation in operations if _was_told_the_end(operation)}
-    presented = _presented_again(operations)
+    told = {operation.family for operation in operations if _was_told_the_end(operation, log)}
+    presented = _presented_again(operations, log)
     for name, family in log.families.items():
         for generation, commit in family.rotations:
             if commit not in acknowledged and (name, generation) not in unknown:
@@ -45,21 +45,26 @@ def log_violations(operations: Sequence[Operation], log: LogIndex) -> list[Viola
     return violations + [Violation("an acknowledged end is in the log", name) for name in untold]
 
 
-def _was_told_the_end(operation: Operation) -> bool:
+def _was_told_the_end(operation: Operation, log: LogIndex) -> bool:
     if operation.kind == "revoke":
         return operation.outcome == "ok"
-    return operation.kind == "refresh" and operation.outcome == "fail"
+    return operation.kind == "refresh" and operation.outcome == "fail" and not log.is_harmless(operation)
 
 
-def _presented_again(operations: Sequence[Operation]) -> set[str]:
-    """Families of which a generation was presented twice, or an older one after a newer one."""
+def _presented_again(operations: Sequence[Operation], log: LogIndex) -> set[str]:
+    """Families of which a generation was presented twice, or an older one after a newer one, without its key."""
     seen: dict[str, int] = {}
+    without_their_key: set[tuple[str, int]] = set()
     again: set[str] = set()
     for operation in operations:
         if operation.kind == "refresh":
-            if operation.generation <= seen.get(operation.family, -1):
-                again.add(operation.family)
-            seen[operation.family] = max(operation.generation, seen.get(operation.family, -1))
+            name, generation = operation.family, operation.generation
+            if (name, generation) in without_their_key:
+                again.add(name)
+            if not log.is_harmless(operation):
+                again |= {name} if generation <= seen.get(name, -1) else set()
+                without_their_key.add((name, generation))
+            seen[name] = max(generation, seen.get(name, -1))
     return again
 
 

@@ -1,12 +1,19 @@
 """The log for the checker, with its own decoder and its own fold."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
+from events import base62
 from events.log.stored_message import StoredMessage
 from events.verification.verifier import Verifier
+from tests.faults.history import Operation
+
+
+class _Retry(msgspec.Struct):
+    key: str
 
 
 class _Event(msgspec.Struct):
@@ -17,6 +24,7 @@ class _Event(msgspec.Struct):
     from_generation: int | None = None
     to_generation: int | None = None
     reason: str | None = None
+    retry: _Retry | None = None
 
 
 class _Commit(msgspec.Struct):
@@ -28,12 +36,16 @@ _decode = msgspec.json.Decoder(_Commit).decode
 
 
 class Family:
-    """A family in the log: its rotations `(from_generation, commit id)`, and the reason of its end, if any."""
+    """A family in the log: its rotations `(from_generation, commit id)`, and the reason of its end, if any.
+
+    `keys` are the pairs of a generation and the digest of a key that redeemed it.
+    """
 
     def __init__(self) -> None:
         self.generation = 0
         self.rotations: list[tuple[int, str]] = []
         self.reason: str | None = None
+        self.keys: set[tuple[int, str]] = set()
 
 
 class LogIndex(NamedTuple):
@@ -42,6 +54,14 @@ class LogIndex(NamedTuple):
     families: dict[str, Family]
     sequences: dict[str, list[int]]
     faults: list[tuple[str, str]]
+
+    def is_harmless(self, presentation: Operation) -> bool:
+        """Whether its key redeemed its generation: then it ends nothing, whenever it arrives."""
+        family = self.families.get(presentation.family)
+        if family is None or presentation.key is None:
+            return False
+        digest = base62.encode(hashlib.sha256(presentation.key.encode()).digest()[:16])
+        return (presentation.generation, digest) in family.keys
 
 
 def index(log: Iterable[StoredMessage]) -> LogIndex:
@@ -77,6 +97,11 @@ def _take(family: Family, event: _Event, commit: _Commit) -> str | None:
                 return "a dead family stays dead"
             if not contiguous:
                 return "generations are contiguous"
+        case "TokenRedeemed" if event.retry is not None:
+            family.keys.add((event.generation, event.retry.key))
+        case "LateDuplicateRefused":
+            if event.retry is None or (event.generation, event.retry.key) not in family.keys:
+                return "a late duplicate has the key that redeemed its token"
         case "FamilyRevoked":
             if family.reason is not None:
                 return "a family ends once"

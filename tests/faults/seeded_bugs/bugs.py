@@ -26,6 +26,7 @@ BUGS: dict[str, Bug] = {
     "another successor on retry": Bug("replica", replica_bugs.another_successor_on_retry),
     "revocation told before its commit": Bug("replica", replica_bugs.revocation_told_before_commit),
     "any key is a retry": Bug("replica", replica_bugs.any_key_is_a_retry),
+    "any key is a late duplicate's": Bug("replica", replica_bugs.any_key_is_a_late_duplicates),
     "dead families rotate": Bug("replica", replica_bugs.dead_families_rotate),
     "state of the commit before": Bug("replica", replica_bugs.state_of_the_commit_before),
     "applied twice": Bug("writer", read_model_bugs.double_apply),

@@ -169,6 +169,18 @@ def any_key_is_a_retry() -> None:
     put(refresh_token, "redeem", trusting)
 
 
+def any_key_is_a_late_duplicates() -> None:
+    """An older generation's key is not compared with those that redeemed it."""
+    again = redeem.redeem
+
+    def trusting(state: family.FamilyState | None, command: redeem.Redeem) -> decision.Decision:
+        if command.retry is not None:
+            command = command._replace(redeemed_with=(command.retry.key,))
+        return again(state, command)
+
+    put(refresh_token, "redeem", trusting)
+
+
 def dead_families_rotate() -> None:
     """A revoked family is redeemed like any other."""
     again = redeem.redeem
