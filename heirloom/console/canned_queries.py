@@ -5,6 +5,7 @@ They only use the views, so that a console of one tenant shows that tenant's row
 
 from typing import Any
 
+from heirloom.time_text import FORMS
 from projections.tables.activity import COUNTS
 
 # ruff: noqa: S608  # what is put into the SQL is of this file alone; parameters are bound
@@ -18,7 +19,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "sub": ("Subject", "The person, exactly as the tokens name them."),
     "client_id": ("Client", "Its client_id."),
     "reason": ("Reason", "Such as reuse_detected, operator, subject_blocked."),
-    "since": ("Since", "In UTC, as much of it as you like: 2026-11-20, or 2026-11-20T12:30."),
+    "since": ("Since", f"In UTC: {FORMS}."),
     "tenant": ("Tenant", "One issuer; all of them where it is empty."),
 }
 """Parameter → its label and its help."""

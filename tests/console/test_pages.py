@@ -1,10 +1,11 @@
 """What the console shows of a read model, and what it refuses."""
 
+import html
 import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,43 @@ async def test_canned_queries(console: Site) -> None:
         "reuse": 1,
         "forged": 0,
     }
-    assert await console.rows("incidents", since="2027") == []
+    assert await console.rows("incidents", since="2026-11-20T13:00Z") == []
+
+
+@pytest.mark.parametrize("since", ["600w", "2026-11-20", "2026-11-20 12:00:35", "2026-11-20T14:00:35+02:00"])
+async def test_a_time_in_any_way_of_writing_it(console: Site, since: str) -> None:
+    """The address then shows the time that was meant, in UTC; all else of the question stays."""
+    asked = {"since": since, "tenant": "acme", "sub": "", "_shape": "array"}
+    response = await console.get("/read-model/incidents.json", params=asked, follow_redirects=True)
+    assert len(response.json()) == 3
+    meant = dict(response.url.params)
+    assert datetime.fromisoformat(meant.pop("since")) <= datetime(2026, 11, 20, 12, 0, 35, tzinfo=UTC)
+    assert meant == {"tenant": "acme", "sub": "", "_shape": "array"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({"since": "last tuesday"}, "is no time; write it like"),
+        ({"since": "2026-31-12"}, "is no time; write it like"),
+        ({"since": "2100-01-01"}, "is still to come"),
+        ({"tenant": "nosuch"}, "There is no tenant of that name here."),
+        ({"reason": "stolen"}, "These are all: reuse_detected, code_reuse"),
+    ],
+)
+async def test_nothing_is_no_answer_to_what_is_not_understood(
+    console: Site, parameters: dict[str, str], why: str
+) -> None:
+    """A slip of the pen is an error, as a page and for programs."""
+    page = await console.get("/read-model/revocations", params=parameters)
+    assert page.status_code == 400 and why in html.unescape(page.text)
+    answer = await console.get("/read-model/revocations.json", params=parameters)
+    assert answer.status_code == 400 and why in answer.json()["error"]
+
+
+async def test_nothing_says_what_was_looked_for(console: Site) -> None:
+    """So that a name written wrong is seen."""
+    assert "Nothing here matches client <b>wbe</b>." in await console.page("/read-model/incidents?client_id=wbe")
 
 
 async def test_the_blast_radius_equals_the_audits(console: Site, read_model: Path) -> None:
@@ -205,10 +242,11 @@ async def test_a_console_of_one_tenant(read_model: Path) -> None:
         for query in ("incidents", "revocations", "living_families", "readable_families", "readable_history"):
             rows = await browser.rows(query, **({} if query.startswith("readable") else {"tenant": ""}))
             assert {row["tenant"] for row in rows} <= {"globex"}
-        assert await browser.rows("family", family_id="f2", tenant="acme") == []
+        others = await browser.get("/read-model/family", params={"family_id": "f2", "tenant": "acme"})
+        assert others.status_code == 400 and "no tenant of that name" in others.text
         assert await browser.rows("family", family_id="f2") == []
         assert [row["presented"] for row in await browser.rows("family", family_id="f1")][-1] is not None
-        for path in ("/", "/read-model/family?family_id=f2&tenant=acme", "/read-model/readable_tenants"):
+        for path in ("/", "/read-model/family?family_id=f2", "/read-model/readable_tenants"):
             page = await browser.page(path)
             assert "user2" not in page
             assert "initech" not in page
