@@ -1,9 +1,10 @@
-"""The cache of families is bounded by the bytes of their commits."""
+"""The cache of families is bounded by the bytes of their commits; what a read of the log makes of a family."""
 
 import gc
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -11,17 +12,20 @@ from msgspec.structs import replace
 from events.aggregates.commit import VERSION, Commit, digest
 from events.aggregates.family import AccessToken, Code, Device, FamilyState, Revocation
 from events.aggregates.family_commit import codec
-from events.aggregates.family_events import Retry, TokenRedeemed
-from service.families.cache import MIN_BYTES, FamilyCache, Key, LoadedFamily
+from events.aggregates.family_events import FamilyEvent, ForgeryDetected, Retry, TokenRedeemed
+from events.log.log import NOTHING, Head
+from events.log.stored_message import StoredMessage
+from service.families.cache import MIN_BYTES, FamilyCache, Key, LoadedFamily, from_head
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 STATE = FamilyState("web", "alice", "read", ("aud",), "issue", "seed", NOW, redeemed_at=NOW)
 MAX_BYTES = 2000
 
 
-def commit_of(state: FamilyState, actor: str = "a") -> bytes:
-    """A redemption's body, with that state."""
-    return codec.encode(Commit(VERSION, "c", NOW, actor, None, 0, (TokenRedeemed(0, retry=state.retry),), state, None))
+def commit_of(state: FamilyState, actor: str = "a", event: FamilyEvent | None = None) -> bytes:
+    """The body of a commit with that state: a redemption's, or that of another `event`."""
+    events = (event or TokenRedeemed(0, retry=state.retry),)
+    return codec.encode(Commit(VERSION, "c", NOW, actor, None, 0, events, state, None))
 
 
 BODIES = [commit_of(STATE, "a" * length) for length in (1, 200, 700)]
@@ -137,3 +141,35 @@ def test_the_garbage_collector_walks_through_no_family() -> None:
         value = seen.pop()
         assert not gc.is_tracked(value)
         seen += [part for part in gc.get_referents(value) if not isinstance(part, type)]
+
+
+@pytest.mark.parametrize("leader", [True, False])
+@pytest.mark.parametrize("newest", [5, 9], ids=["a commit", "a foreign message"])
+@pytest.mark.parametrize("event", [None, ForgeryDetected(3, 1, "web")], ids=["a redemption", "another event"])
+def test_a_family_is_as_its_last_commit_says(event: FamilyEvent | None, newest: int, leader: bool) -> None:
+    """The next append expects what is newest on its subjects, and only a redemption has been answered."""
+    state = STATE if event is None else replace(STATE, redeemed_at=NOW - timedelta(minutes=1))
+    body, stored_at = commit_of(state, event=event), NOW + timedelta(seconds=1)
+    head = Head(StoredMessage(5, "tokens.acme.family.f.live", body, stored_at), codec.decode(body), newest)
+    family = from_head(head, from_leader=leader)
+    assert family == LoadedFamily(
+        seq=5,
+        digest=digest(body),
+        state=state,
+        from_leader=leader,
+        answered_at=stored_at if event is None else None,
+        foreign_seq=9 if newest == 9 else 0,
+        at=NOW,
+        size=len(body),
+    )
+    assert family.expected == newest
+    assert family.no_earlier(NOW - timedelta(seconds=1)) == NOW, "no commit is earlier than the one before it"
+    assert family.no_earlier(stored_at) == stored_at
+
+
+@pytest.mark.parametrize("head", [NOTHING, Head(None, None, 7)], ids=["nothing", "a foreign message"])
+def test_a_family_without_a_commit_does_not_exist(head: Head) -> None:
+    """Whatever else is on its subjects."""
+    family = from_head(head, from_leader=True)
+    assert family == LoadedFamily(0, None, None, from_leader=True, foreign_seq=head.expected)
+    assert (family.expected, family.no_earlier(NOW)) == (head.expected, NOW)
