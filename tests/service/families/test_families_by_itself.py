@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from events.aggregates import aggregate_names
 from events.aggregates.aggregate_names import Aggregate
-from events.aggregates.family import FamilyState
+from events.aggregates.family import AccessToken, FamilyState
 from events.aggregates.family_commit import codec
 from events.aggregates.family_events import (
     DeviceAuthorizationStarted,
@@ -30,9 +30,10 @@ from service.decide.device_authorization import answer_device
 from service.decide.issue import issue
 from service.decide.policy import Rules
 from service.decide.refresh_token import redeem
+from service.errors import OAuthError
 from service.families.cache import LoadedFamily
 from service.families.earlier_keys import MAX_COMMITS_BACK, keys_of
-from service.families.families import APPROVED, Decide, Families
+from service.families.families import APPROVED, CommittedDecision, Decide, Families
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from tests.service.decide.given import RULES, answering, issuing, redeeming, redeeming_device_code
 
@@ -159,6 +160,17 @@ async def test_a_family_taken_for_new_is_read_before_a_refusal(refuses: bool) ->
 
     await world.replica().decide("acme", "f1", "client:web", look, new=True)
     assert seen == [None, concluded.state]
+
+
+def test_a_refusal_is_raised_and_any_other_outcome_is_returned() -> None:
+    """The error is the one that was decided, whatever was appended."""
+    access = AccessToken("jti", "read", ("aud",), clock.now(), clock.now())
+    for outcome in (Done(), Granted(access, 0, 1)):
+        assert CommittedDecision("f1", outcome, None, 5).or_raise() is outcome
+    refused = Refused(OAuthError("invalid_scope", "more than was granted"))
+    with pytest.raises(OAuthError) as raised:
+        CommittedDecision("f1", refused, None, 5).or_raise()
+    assert raised.value is refused.error
 
 
 @pytest.mark.parametrize("waits_in_the_log", [True, False])
