@@ -27,6 +27,7 @@ from service.decide.decision import Decision
 from service.endpoints import authorize, introspect, revoke, token
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
+from service.families.earlier_keys import Count, count_nothing
 from service.families.families import CommittedDecision, Decide
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import MacTokens, new_id
@@ -49,6 +50,8 @@ class World:
     def __init__(self, state: FamilyState | None = None) -> None:
         self.family_id, self.state = new_id(), state
         self.written: list[FamilyEvent] = []
+        self.read_back = 0
+        """How many of the family's earlier commits a decision needs."""
         self.tenant = Tenant("acme", KEYS)
         self.tenant.settings = TenantSettings(issuer=AUDIENCE[0])
         self.tenant.signing = SigningKey(KEYS, "acme", 1, 1, "ES256")
@@ -84,8 +87,17 @@ class World:
         return LoadedFamily(1, None, self.state, True)
 
     async def _decide(
-        self, _tenant: str, _family_id: str, _actor: str, decide: Decide, *, new: bool = False
+        self,
+        _tenant: str,
+        _family_id: str,
+        _actor: str,
+        decide: Decide,
+        *,
+        new: bool = False,
+        count: Count = count_nothing,
     ) -> CommittedDecision:
+        for _ in range(self.read_back):
+            count()
         loaded = LoadedFamily(1, None, None if new else self.state, True)
         return self._conclude(loaded.state, decide(loaded, clock.now(), "id"))
 
@@ -241,3 +253,17 @@ async def test_a_public_client_gets_nothing_for_itself() -> None:
             with pytest.raises(OAuthError, match="unauthorized_client"):
                 await asked
             assert world.written == []
+
+
+async def test_what_is_read_back_counts_as_requests() -> None:
+    """ADR 50: of the client and for the family, whose next requests wait for it."""
+    world = World(given(opened()))
+    world.register("web", family_requests_per_second=100, requests_per_second=100)
+    asked = world.asks(
+        {"grant_type": "refresh_token", "refresh_token": world.mint(world.tenant.refresh_tokens, "seed")}
+    )
+    world.read_back = 500
+    await token.handle(world.context, asked)
+    assert world.tenant.clients["web"].bucket.left == -500, "the request itself was counted before it was read"
+    with pytest.raises(OAuthError, match="requests of this family"):
+        await token.handle(world.context, asked)
