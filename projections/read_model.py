@@ -37,7 +37,7 @@ from projections.write_batch import Rows
 TABLES: dict[str, Callable[[Database], None]] = {
     "names-1": interned_names.create,
     "applied-1": applied.create,
-    "families-5": families.create,
+    "families-6": families.create,
     "history-5": history.create,
     "revocations-1": revocations.create,
     "exchanges-3": exchanges.create,
@@ -47,7 +47,7 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "words-2": search_index.create,
     "foreign-1": foreign_messages.create,
     "tenants-1": tenants.create,
-    "views-6": readable_views.create,
+    "views-7": readable_views.create,
 }
 OF_EVERY_COMMIT = (families, history, exchanges, activity)
 """The projections of every commit of a family, in the order in which their rows are written."""

@@ -28,7 +28,7 @@ TABLES: dict[str, Any] = {
         {
             **{name: _SHARED[name] for name in ("seq", "tenant", "family_id", "client_id", "sub")},
             "began_at": "When it began: RFC 3339, UTC",
-            "status": "`live`, `expired` by time, or `revoked`",
+            "status": "`live`, `expired` by time, `revoked`, or `denied` by the person",
             "reason": _REASON,
             "generation": "The newest refresh token's: 0 for the first, one more at every rotation",
             "grant": "How it began (RFC 6749 `grant_type`, or `issue` by a login service)",

@@ -73,14 +73,15 @@ def _state_after(
         return None
     last_seq = commits[0]["seq"]
     credential = history.credential_before(db, family["opened_seq"], last_seq + 1)
-    expires_at = _expiry(db, family, commits, credential)
+    denied_at = _denied_at(db, commits) if family["grant"] == DEVICE_GRANT else None
+    expires_at = denied_at if denied_at is not None else _expiry(commits, credential)
     is_revoked = family["revoked_at"] is not None and _is_revoked(db, family, point)
-    is_expired = expires_at is not None and expires_at <= point.clock
+    unrevoked = "denied" if denied_at is not None else "live" if _is_alive(expires_at, point) else "expired"
     awaits_approval = len(commits) == 1 and history.types(db, last_seq) == ["DeviceAuthorizationStarted"]
     return {
         **{key: family[key] for key in _UNCHANGING},
         "sub": "" if awaits_approval else family["sub"],
-        "status": "revoked" if is_revoked else "expired" if is_expired else "live",
+        "status": "revoked" if is_revoked else unrevoked,
         "generation": None if credential is None else credential["generation"],
         "expires_at": None if expires_at is None else moment(expires_at),
         "revoked_at": family["revoked_at"] if is_revoked else None,
@@ -89,12 +90,12 @@ def _state_after(
     }
 
 
-def _expiry(
-    db: sqlite3.Connection, family: Family, commits: list[sqlite3.Row], credential: sqlite3.Row | None
-) -> int | None:
-    """When the family's last token or code expires, or when its device authorization was denied; as in `families`."""
-    if family["grant"] == DEVICE_GRANT and (denied_at := _denied_at(db, commits)) is not None:
-        return denied_at
+def _is_alive(expires_at: int | None, point: PointInTime) -> bool:
+    return expires_at is None or expires_at > point.clock
+
+
+def _expiry(commits: list[sqlite3.Row], credential: sqlite3.Row | None) -> int | None:
+    """When the family's last token or code expires; as in `families`."""
     access_end = history.access_until(commits[0])
     credential_end = None if credential is None else history.credential_end(credential)
     return max((end for end in (access_end, credential_end) if end is not None), default=None)

@@ -1,13 +1,14 @@
 """The requests of the audit queries (contract §5), strictly decoded, and the error that refuses one."""
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
 from events import strict_json
 from events.aggregates.family_events import RevocationReason
 from projections.decoded_commit import microseconds
+from projections.tables.families import Status
 from projections.tables.incidents import IncidentReason
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class ListRequest(PeriodRequest, frozen=True, kw_only=True):
 class FamiliesRequest(ListRequest, frozen=True, kw_only=True):
     """Families that began in the period; those that expired less than `leeway` seconds ago count as live, too."""
 
-    status: Literal["live", "revoked", "expired"] | None = None
+    status: Status | None = None
     leeway: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 0
 
 

@@ -21,7 +21,7 @@ from projections.pagination import NAMED, Condition, PageQuery, RowSource, selec
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
-Status: TypeAlias = Literal["live", "revoked", "expired"]
+Status: TypeAlias = Literal["live", "revoked", "denied", "expired"]
 
 OPEN = (
     "INSERT INTO families"
@@ -31,7 +31,7 @@ OPEN = (
     " ON CONFLICT (family_id, tenant) DO UPDATE SET at = excluded.at, sub = excluded.sub, scope = excluded.scope,"
     " expires_at = coalesce(excluded.expires_at, expires_at) WHERE sub = ''"
 )
-DENY = "UPDATE families SET sub = ?, expires_at = ? WHERE seq = ?"
+DENY = "UPDATE families SET sub = ?, expires_at = ?, denied_at = expires_at WHERE seq = ?"
 RENEW = (
     "UPDATE families SET generation = ?, expires_at = max(?, ?, access_until), access_until = max(access_until, ?),"
     " last_renewal_seq = ? WHERE seq = ?"
@@ -53,7 +53,7 @@ _BEGINNINGS = (GrantAuthorized, DeviceAuthorizationStarted)
 
 SELECT = """
 SELECT f.family_id, client.text AS client_id, f.sub, scope.text AS scope, grant_type.text AS "grant",
-    f.generation, f.at, f.seq, f.expires_at, f.revoked_at, reason.text AS reason
+    f.generation, f.at, f.seq, f.expires_at, f.revoked_at, f.denied_at, reason.text AS reason
 FROM families AS f
 JOIN names AS client ON client.id = f.client
 JOIN names AS scope ON scope.id = f.scope
@@ -67,6 +67,7 @@ def create(db: Database) -> None:
     """`seq` is the sequence of the opening commit; the `sub` of a pending device authorization is empty.
 
     The family expires with its last token, at `expires_at`; its access tokens end at `access_until`, 0 for none.
+    A device authorization that the person denied ended at `denied_at`.
     `last_renewal_seq` is the commit that issued its newest refresh token; null where that is the opening one.
     """
     db.execute("""
@@ -74,7 +75,7 @@ def create(db: Database) -> None:
             seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, tenant INTEGER NOT NULL, family_id TEXT NOT NULL,
             client INTEGER NOT NULL, sub TEXT NOT NULL, scope INTEGER NOT NULL, grant_type INTEGER NOT NULL,
             generation INTEGER, last_renewal_seq INTEGER, expires_at INTEGER, access_until INTEGER NOT NULL,
-            revoked_at INTEGER, reason INTEGER
+            revoked_at INTEGER, reason INTEGER, denied_at INTEGER
         )""")
     db.execute("CREATE UNIQUE INDEX families_by_id ON families (family_id, tenant)")
 
@@ -137,11 +138,14 @@ def families(
     filters: list[Condition] = []
     if status == "revoked":
         (filters if page.is_about_somebody else indexed).append(("f.revoked_at IS NOT NULL", ()))
+    elif status == "denied":
+        filters.append(("f.denied_at IS NOT NULL AND f.revoked_at IS NULL", ()))
     elif status == "expired":
-        filters.append(("f.revoked_at IS NULL AND f.expires_at <= ?", (now,)))
+        filters.append(("f.revoked_at IS NULL AND f.denied_at IS NULL AND f.expires_at <= ?", (now,)))
     elif status == "live":
         since = now - leeway * 1_000_000
-        filters.append(("f.revoked_at IS NULL AND (f.expires_at IS NULL OR f.expires_at > ?)", (since,)))
+        is_unexpired = "(f.expires_at IS NULL OR f.expires_at > ?)"
+        filters.append((f"f.revoked_at IS NULL AND f.denied_at IS NULL AND {is_unexpired}", (since,)))
     rows, cursor = select_page(db, SOURCE, page, indexed, filters)
     return [item(row, now) for row in rows], cursor
 
@@ -149,14 +153,13 @@ def families(
 def item(row: sqlite3.Row, now: int) -> dict[str, Any]:
     """A row of `SELECT` as it stands `now` (microseconds)."""
     ended, end = row["revoked_at"], row["expires_at"]
-    status: Status = "revoked" if ended is not None else "expired" if end is not None and end <= now else "live"
     return {
         "family_id": row["family_id"],
         "client_id": row["client_id"],
         "sub": row["sub"],
         "scope": row["scope"],
         "grant": row["grant"],
-        "status": status,
+        "status": _status(row, now),
         "generation": row["generation"],
         "opened_at": moment(row["at"]),
         "opened_seq": row["seq"],
@@ -164,3 +167,11 @@ def item(row: sqlite3.Row, now: int) -> dict[str, Any]:
         "revoked_at": None if ended is None else moment(ended),
         "reason": row["reason"],
     }
+
+
+def _status(row: sqlite3.Row, now: int) -> Status:
+    if row["revoked_at"] is not None:
+        return "revoked"
+    if row["denied_at"] is not None:
+        return "denied"
+    return "expired" if row["expires_at"] is not None and row["expires_at"] <= now else "live"

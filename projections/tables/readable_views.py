@@ -38,7 +38,7 @@ VIEWS = {
     " WHERE id IN (SELECT tenant FROM tenants UNION SELECT tenant FROM activity)",
     "readable_families": f"""
         SELECT f.seq, {_time("f.at")} AS began_at, tenant.text AS tenant, f.family_id, client.text AS client_id,
-            f.sub, CASE WHEN f.revoked_at IS NOT NULL THEN 'revoked'
+            f.sub, CASE WHEN f.revoked_at IS NOT NULL THEN 'revoked' WHEN f.denied_at IS NOT NULL THEN 'denied'
                 WHEN f.expires_at <= strftime('%s', 'now') * 1000000 THEN 'expired' ELSE 'live' END AS status,
             {_word("f.reason")} AS reason, f.generation, {_word("f.grant_type")} AS "grant",
             {_word("f.scope")} AS scope, {_time("f.expires_at")} AS expires_at, {_time("f.revoked_at")} AS revoked_at

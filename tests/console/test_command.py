@@ -19,7 +19,7 @@ def test_it_answers_and_stops_cleanly(read_model: Path, signum: signal.Signals) 
     with running("--read-model", read_model) as console, httpx.Client(base_url=console.url) as browser:
         assert browser.get("/read-model.json").status_code == 401
         assert browser.post("/login", data={"token": console.token}).status_code == 303
-        assert browser.get("/read-model/incidents.json?_shape=array").json()[0]["family_id"] == "c1"
+        assert browser.get("/read-model/incidents.json?_shape=array").json()[0]["family_id"] == "f0"
         assert len(console.token) == 43
         assert console.stop(signum) == 0
 

@@ -12,6 +12,7 @@ from heirloom.cli.audit.csv_columns import COLUMNS
 from heirloom.cli.audit.family_tree import print_picture
 from heirloom.cli.service_connection import open_bus
 from heirloom.cli.tables import Answer, print_families, print_family, print_incidents, print_revocations, print_text
+from projections.tables.families import Status
 
 
 @click.command()
@@ -28,7 +29,7 @@ def family(data: Path, nats: str | None, tenant: str, form: str | None, family_i
 
 @click.command()
 @listed
-@click.option("--status", type=click.Choice(["live", "revoked", "expired"]), help="As it is now.")
+@click.option("--status", type=click.Choice(get_args(Status)), help="As it is now.")
 def families(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """The families that began then, newest first."""
     answer = query_once(data, nats, f"audit.{tenant}.families", filters)

@@ -164,7 +164,7 @@ async def test_families_that_begin_with_a_device_or_a_code(ask: LocalAudit) -> N
     items = {item["family_id"]: item for item in (await ask("families", "initech"))["items"]}
     assert {family: (item["sub"], item["status"]) for family, item in items.items()} == {
         "d1": ("ann", "live"),
-        "d2": ("bob", "expired"),
+        "d2": ("bob", "denied"),
         "c1": ("cat", "revoked"),
     }
     assert ids((await ask("incidents", "initech", reason="code_reuse"))["items"]) == ["c1"]
@@ -287,7 +287,7 @@ async def test_failures_get_a_reply_too(ask: LocalAudit, tmp_path: Path, monkeyp
 
 
 FILTERS: dict[str, list[dict[str, Any]]] = {
-    "families": [{"status": status} for status in ("live", "revoked", "expired")],
+    "families": [{"status": status} for status in ("live", "revoked", "denied", "expired")],
     "revocations": [{"reason": "operator"}],
     "incidents": [{"reason": "forgery"}],
 }
