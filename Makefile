@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 SELDOM_RUN := '/(mypy|mypyc|pip|selenium|setuptools|pygments/lexers|_?tests)/' # two fifths of what there is to compile
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, and each would compile everything anew
 
-.PHONY: setup demo test test-units check bench bench-scale picture fuzz fuzz-bus faults faults-bugs mutants sbom audit-dependencies lock clean
+.PHONY: setup demo test test-units check bench bench-scale picture asyncapi fuzz fuzz-bus faults faults-bugs mutants sbom audit-dependencies lock clean
 
 setup: $(STAMP)
 
@@ -48,6 +48,9 @@ bench-scale: setup # a log of a million commits; some minutes
 
 picture: setup # the console's, for the README; needs Chromium
 	$(BIN)/python -m tests.console.picture docs/pictures/console.png
+
+asyncapi: setup # the document of every subject, after a change of an endpoint
+	$(BIN)/python -m heirloom.asyncapi
 
 fuzz: setup # a million arbitrary inputs to the parsers, a tenth of that to the endpoints; N=… and SEED=…
 	$(BIN)/python -m tests.fuzz $(or $(N),1000000) $(SEED)

@@ -33,6 +33,13 @@ _NOT_ALLOWED = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 """Characters that an `error_description` must not contain (RFC 6749 §5.2), as a header quotes it."""
 
 
+class ErrorResponse(msgspec.Struct, frozen=True):
+    """The body of a refusal (RFC 6749 §5.2)."""
+
+    error: Code
+    error_description: str
+
+
 class OAuthError(Exception):
     """A refusal. `description` is for the caller's developer; it never repeats a token, nor tells whether one exists.
 
@@ -48,7 +55,7 @@ class OAuthError(Exception):
     def body(self) -> bytes:
         """The JSON body of RFC 6749 §5.2, with a question mark for each character that it must not contain."""
         description = _NOT_ALLOWED.sub("?", self.description)
-        return msgspec.json.encode({"error": self.code, "error_description": description})
+        return msgspec.json.encode(ErrorResponse(self.code, description))
 
     def headers(self) -> dict[str, str]:
         """The headers by which clients of NATS micro recognise an error."""

@@ -4,6 +4,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 from events.aggregates.aggregate_names import ILLEGIBLE, is_legible
 from events.bus.connection import Connection
 from events.bus.headers import unreadable
@@ -26,7 +28,8 @@ class Row(NamedTuple):
     """A row of the table of endpoints (`service.endpoints.endpoint_table`): `handle` answers the requests on `subject`.
 
     `name` is the row's own in metrics and `nats micro`, `endpoint` the one that it has in its RFC. A row is
-    `read_only` where its requests append nothing to the log.
+    `read_only` where its requests append nothing to the log. `request` and `reply` are the types of its parameters and
+    answers, None where there are none, or any.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Row(NamedTuple):
     handle: Endpoint
     proved_by: ProvedBy
     read_only: bool = False
+    request: type[msgspec.Struct] | None = None
+    reply: type[msgspec.Struct] | None = None
 
     @property
     def authenticates_client(self) -> bool:

@@ -12,7 +12,7 @@ from service.errors import OAuthError, invalid_client
 T = TypeVar("T")
 P = TypeVar("P", bound=msgspec.Struct)
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Request(NamedTuple):
@@ -70,7 +70,7 @@ def idempotency_key(headers: dict[str, str]) -> str | None:
     """The `Idempotency-Key`, or None. Raises `invalid_request` for one that is too long or not visible ASCII."""
     for name, value in headers.items():
         if name.lower() == "idempotency-key":
-            if not _IDEMPOTENCY_KEY.fullmatch(value):
+            if not IDEMPOTENCY_KEY.fullmatch(value):
                 raise OAuthError("invalid_request", "Idempotency-Key must be 1 to 255 visible ASCII characters")
             return value
     return None

@@ -23,6 +23,7 @@ COMMANDS = {
     "keyring": "heirloom.cli.commands.keyring",
     "backup": "heirloom.cli.commands.backup",
     "restore": "heirloom.cli.commands.backup",
+    "asyncapi": "heirloom.cli.commands.asyncapi",
     "demo": "heirloom.cli.commands.demo",
 }
 

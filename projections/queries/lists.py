@@ -2,7 +2,7 @@
 
 from projections.pagination import PageQuery
 from projections.queries.query import Answer, QueryContext
-from projections.queries.requests import FamiliesRequest, IncidentsRequest, ListRequest, RevocationsRequest, times
+from projections.queries.requests import FamiliesRequest, IncidentListRequest, ListRequest, RevocationListRequest, times
 from projections.tables import families as all_families
 from projections.tables import incidents as all_incidents
 from projections.tables import revocations as all_revocations
@@ -16,14 +16,14 @@ def families(context: QueryContext, request: FamiliesRequest) -> Answer:
     return {"items": items, "cursor": cursor}
 
 
-def revocations(context: QueryContext, request: RevocationsRequest) -> Answer:
+def revocations(context: QueryContext, request: RevocationListRequest) -> Answer:
     """Revocations of families and of single access tokens. Raises `QueryRefused`, `BadCursor`."""
     page = _page("revocations", context, request, request.reason)
     items, cursor = all_revocations.revocations(context.db, page, request.reason)
     return {"items": items, "cursor": cursor}
 
 
-def incidents(context: QueryContext, request: IncidentsRequest) -> Answer:
+def incidents(context: QueryContext, request: IncidentListRequest) -> Answer:
     """Detected reuse and forgery, and late duplicates. Raises `QueryRefused`, `BadCursor`."""
     page = _page("incidents", context, request, request.reason)
     items, cursor = all_incidents.incidents(context.db, page, request.reason)

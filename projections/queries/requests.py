@@ -88,13 +88,13 @@ class FamiliesRequest(ListRequest, frozen=True, kw_only=True):
     leeway: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 0
 
 
-class RevocationsRequest(ListRequest, frozen=True, kw_only=True):
+class RevocationListRequest(ListRequest, frozen=True, kw_only=True):
     """Revocations, of one reason or of all."""
 
     reason: RevocationReason | None = None
 
 
-class IncidentsRequest(ListRequest, frozen=True, kw_only=True):
+class IncidentListRequest(ListRequest, frozen=True, kw_only=True):
     """Incidents, of one reason or of all."""
 
     reason: IncidentReason | None = None

@@ -1,8 +1,7 @@
 """The successful token response (RFC 6749 §5.1), and the tokens in it."""
 
-from typing import Any
-
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events.aggregates.family import FamilyState, is_of_a_person
 from service import clock
@@ -21,6 +20,18 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 """The type of every token that an exchange issues (RFC 8693 §3)."""
 
 
+class TokenResponse(msgspec.Struct, omit_defaults=True):
+    """RFC 6749 §5.1; `issued_token_type` is that of RFC 8693 §2.2.1, `id_token` that of OpenID Connect Core §12.2."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+    scope: str
+    refresh_token: str | UnsetType = UNSET
+    issued_token_type: str | UnsetType = UNSET
+    id_token: str | UnsetType = UNSET
+
+
 async def token_response(
     caller: Caller, committed: CommittedDecision, *, nonce: str | None = None, exchanged: Exchanged = NOT_EXCHANGED
 ) -> bytes:
@@ -33,18 +44,14 @@ async def token_response(
     granted, state = _granted(committed)
     access, family_id = granted.access, committed.family_id
     issued = IssuedToken(family_id, state, access, client.client_id, exchanged)
-    response: dict[str, Any] = {
-        "access_token": await _access_token(caller, issued, granted.key, committed.seq),
-        "token_type": "Bearer",
-        "expires_in": expires_in(access, clock.now()),
-        "scope": access.scope,
-    }
+    access_token = await _access_token(caller, issued, granted.key, committed.seq)
+    response = TokenResponse(access_token, "Bearer", expires_in(access, clock.now()), access.scope)
     if granted.generation is not None:
-        response["refresh_token"] = tenant.refresh_tokens.mint(granted.key, family_id, granted.generation, state.seed)
+        response.refresh_token = tenant.refresh_tokens.mint(granted.key, family_id, granted.generation, state.seed)
     if exchanged is not NOT_EXCHANGED:
-        response["issued_token_type"] = ACCESS_TOKEN
+        response.issued_token_type = ACCESS_TOKEN
     elif is_of_a_person(state) and OPENID in still(state.scope, client.rules.scope).split(" "):
-        response["id_token"] = signing_key(tenant).sign(id_token_claims_of(tenant, issued, nonce), "JWT")
+        response.id_token = signing_key(tenant).sign(id_token_claims_of(tenant, issued, nonce), "JWT")
     return msgspec.json.encode(response)
 
 

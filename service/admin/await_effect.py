@@ -5,6 +5,7 @@ import msgspec
 from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.commit import type_of
 from events.log.stored_message import StoredMessage
+from service.admin import replies
 from service.context import AdminContext
 from service.cut_offs.reactor import cut_off_of
 from service.decide.cut_off import CutOff
@@ -48,13 +49,13 @@ async def reply_when_complete(
     """
     stored = await newest_with(context, last, event, client_id)
     if stored is None:
-        return msgspec.json.encode({"seq": last.seq if last is not None else 0, "revoked_families": 0})
+        return msgspec.json.encode(replies.CutOff(last.seq if last is not None else 0, 0))
     found = await wait_until_effective(context, stored)
     count = 0
     if found is not None:
         tenant = AggregateName.parse(stored.subject).tenant
         count = await context.read_model.ended(tenant, found, await context.log.last_sequence())
-    return msgspec.json.encode({"seq": stored.seq, "revoked_families": count})
+    return msgspec.json.encode(replies.CutOff(stored.seq, count))
 
 
 async def newest_with(

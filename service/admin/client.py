@@ -7,11 +7,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
+from events.aggregates.settings import ClientSettings
 from events.log.stored_message import StoredMessage
 from service import clock
+from service.admin import replies
 from service.admin.await_effect import newest_with, reply_when_complete, wait_until_effective
 from service.admin.change_and_apply import change_and_apply
 from service.admin.parameters import known_client, reason_of
@@ -29,6 +32,14 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 
 CLOCKS_APART_SECONDS = 0.25
 """More than two replicas' measurements of the broker's time differ. Void and valid tokens are told apart by `iat`."""
+
+
+class ClientPutRequest(ClientSettings, frozen=True, kw_only=True):
+    """The parameters of `put`: the settings, each of which is parsed by itself so that every fault is named."""
+
+    client_id: str
+    generate_secret: bool = True
+    rotate_secret: bool = False
 
 
 async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
@@ -57,10 +68,9 @@ async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
     decide = partial(register, command=command)
     written = await change_and_apply(context, aggregate, decide)
     await wait_until_effective(context, written.stored)
-    reply: dict[str, Any] = {"seq": written.stored.seq, "changed": written.changed}
-    if client_events.codec.decode(written.stored.body).state.secret_hash == command.secret_hash:
-        reply["client_secret"] = secret
-    return msgspec.json.encode(reply)
+    is_stored = client_events.codec.decode(written.stored.body).state.secret_hash == command.secret_hash
+    shown = secret if is_stored else UNSET
+    return msgspec.json.encode(replies.ClientPut(written.stored.seq, written.changed, shown))
 
 
 class ClientRequest(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from events.aggregates import aggregate_names
+from service.admin import replies
 from service.admin.parameters import reason_of
 from service.context import AdminContext
 from service.decide.decision import Decision
@@ -43,6 +44,6 @@ async def revoke_family(context: AdminContext, tenant: str, body: bytes) -> byte
 
     committed = await context.families.decide(tenant, family_id, "operator", decide)
     if committed.seq:
-        return msgspec.json.encode({"seq": committed.seq, "revoked_families": 1})
+        return msgspec.json.encode(replies.CutOff(committed.seq, 1))
     family = await context.families.load(tenant, family_id)
-    return msgspec.json.encode({"seq": family.seq, "revoked_families": 0})
+    return msgspec.json.encode(replies.CutOff(family.seq, 0))

@@ -13,6 +13,7 @@ from events.aggregates import key as key_events
 from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.settings import SigningAlg
 from events.log.stored_message import StoredMessage
+from service.admin import replies
 from service.admin.change_and_apply import change_and_apply
 from service.context import AdminContext
 from service.errors import OAuthError
@@ -47,7 +48,7 @@ async def rotate(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
     kid = AggregateName.parse(rotated.subject).id
     if parameters.use == "sig":
         await _certain_to_sign(context, tenant, kid)
-    return msgspec.json.encode({"seq": rotated.seq, "kid": kid})
+    return msgspec.json.encode(replies.KeyRotated(rotated.seq, kid))
 
 
 async def ensure_keys(context: AdminContext, tenant: Tenant, alg: SigningAlg) -> None:

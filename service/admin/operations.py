@@ -1,31 +1,44 @@
 """The operations of the administration, and their subjects on the bus."""
 
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
+import msgspec
+
+from events.aggregates.settings import TenantSettings
 from events.bus.faststream_broker import Broker, Handle, serve
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.fairness.request_gate import GateKey
-from service.admin import client, consent, family, key, role, subject, tenant
+from service.admin import client, consent, family, key, replies, role, subject, tenant
 from service.context import AdminContext
 from service.errors import OAuthError
 from service.refusal import refusal_of
 
-Operation = Callable[[AdminContext, str, bytes], Awaitable[bytes]]
+Handler = Callable[[AdminContext, str, bytes], Awaitable[bytes]]
+
+
+class Operation(NamedTuple):
+    """One operation: what answers it, and the types of its parameters and of its reply."""
+
+    handle: Handler
+    request: type[msgspec.Struct]
+    reply: type[msgspec.Struct]
+
 
 OPERATIONS: dict[str, Operation] = {
-    "tenant.put": tenant.put,
-    "client.put": client.put,
-    "client.disable": client.disable,
-    "client.enable": client.enable,
-    "subject.block": subject.block,
-    "subject.unblock": subject.unblock,
-    "subject.revoke": subject.revoke,
-    "consent.revoke": consent.revoke,
-    "family.revoke": family.revoke_family,
-    "key.rotate": key.rotate,
-    "role.add": role.add,
-    "role.list": role.listed,
-    "role.revoke": role.revoke,
+    "tenant.put": Operation(tenant.put, TenantSettings, replies.Put),
+    "client.put": Operation(client.put, client.ClientPutRequest, replies.ClientPut),
+    "client.disable": Operation(client.disable, client.ClientRequest, replies.CutOff),
+    "client.enable": Operation(client.enable, client.ClientRequest, replies.CutOff),
+    "subject.block": Operation(subject.block, subject.SubjectRequest, replies.CutOff),
+    "subject.unblock": Operation(subject.unblock, subject.SubjectRequest, replies.CutOff),
+    "subject.revoke": Operation(subject.revoke, subject.SubjectRequest, replies.CutOff),
+    "consent.revoke": Operation(consent.revoke, consent.ConsentRequest, replies.CutOff),
+    "family.revoke": Operation(family.revoke_family, family.FamilyRevokeRequest, replies.CutOff),
+    "key.rotate": Operation(key.rotate, key.RotateRequest, replies.KeyRotated),
+    "role.add": Operation(role.add, role.RoleRequest, replies.RoleAdded),
+    "role.list": Operation(role.listed, role.RoleRequest, replies.Roles),
+    "role.revoke": Operation(role.revoke, role.RoleRequest, replies.Changed),
 }
 QUEUE = "heirloom-admin"
 ORDERS_PER_SECOND = 200
@@ -41,10 +54,10 @@ def serve_admin(broker: Broker, context: AdminContext) -> None:
     """Answer the requests on `admin.<tenant>.<operation>`, once the broker is started."""
     turns = Turns(LIMITS)
     for name, operation in OPERATIONS.items():
-        serve(broker, f"admin.*.{name}", _handle(context, turns, name, operation), queue=QUEUE)
+        serve(broker, f"admin.*.{name}", _handle(context, turns, name, operation.handle), queue=QUEUE)
 
 
-def _handle(context: AdminContext, turns: Turns, name: str, operation: Operation) -> Handle:
+def _handle(context: AdminContext, turns: Turns, name: str, operation: Handler) -> Handle:
     async def handle(_subject: str, body: bytes, key: GateKey) -> tuple[bytes, dict[str, str]]:
         tenant = key.tenant
         try:

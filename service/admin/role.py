@@ -6,6 +6,7 @@ import msgspec
 
 from events.aggregates import aggregate_names
 from events.aggregates.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
+from service.admin import replies
 from service.admin.change_and_apply import change_and_apply
 from service.admin.parameters import known_tenant, reason_of
 from service.context import AdminContext
@@ -50,8 +51,7 @@ async def add(context: AdminContext, tenant: str, body: bytes) -> bytes:
     aggregate = aggregate_names.role(tenant, name)
     written = await change_and_apply(context, aggregate, decide)
     holder = Holder(tenant, name)
-    reply = {"user": holder.login, "secret": secret, "inbox_prefix": holder.inbox}
-    return msgspec.json.encode({"seq": written.stored.seq} | reply)
+    return msgspec.json.encode(replies.RoleAdded(written.stored.seq, holder.login, secret, holder.inbox))
 
 
 async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
@@ -70,7 +70,7 @@ async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
         return (RoleRevoked(reason),) if state is not None and not state.revoked else ()
 
     written = await change_and_apply(context, aggregate, decide)
-    return msgspec.json.encode({"seq": written.stored.seq})
+    return msgspec.json.encode(replies.Changed(written.stored.seq))
 
 
 async def listed(context: AdminContext, tenant: str, body: bytes) -> bytes:
@@ -81,12 +81,11 @@ async def listed(context: AdminContext, tenant: str, body: bytes) -> bytes:
     decode(body, _decoder)
     await known_tenant(context, tenant)
     known = await _roles(context, tenant)
-    return msgspec.json.encode({"items": [_item(name, found) for name, found in sorted(known.items())]})
+    return msgspec.json.encode(replies.Roles(tuple(_item(name, found) for name, found in sorted(known.items()))))
 
 
-def _item(name: str, found: TenantRole) -> dict[str, str | int]:
-    status = "revoked" if found.state.revoked else "live"
-    return {"name": name, "role": found.state.role, "status": status, "seq": found.seq}
+def _item(name: str, found: TenantRole) -> replies.Role:
+    return replies.Role(name, found.state.role, "revoked" if found.state.revoked else "live", found.seq)
 
 
 async def _roles(context: AdminContext, tenant: str) -> dict[str, TenantRole]:

@@ -8,6 +8,7 @@ import msgspec
 from events.aggregates import aggregate_names
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
+from service.admin import replies
 from service.admin.await_effect import wait_until_effective
 from service.admin.change_and_apply import change_and_apply
 from service.admin.key import ensure_keys
@@ -37,7 +38,7 @@ async def put(context: AdminContext, tenant: str, body: bytes) -> bytes:
     if configured is not None:
         await ensure_keys(context, configured, settings.signing_alg or "ES256")
     await wait_until_effective(context, written.stored)
-    return msgspec.json.encode({"seq": written.stored.seq, "changed": written.changed})
+    return msgspec.json.encode(replies.Put(written.stored.seq, written.changed))
 
 
 async def _nobody_elses(context: AdminContext, tenant: str, issuer: str) -> tuple[str, int]:

@@ -7,6 +7,7 @@ import re
 from datetime import datetime
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events.aggregates.family_events import DeviceAuthorizationStarted, GrantAuthorized
 from service import clock
@@ -38,6 +39,13 @@ class AuthorizeRequest(PersonRequest, frozen=True):
     code_challenge_method: str | None = None
     user_code: str | None = None
     approved: bool | None = None
+
+
+class AuthorizeResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An authorization code, and its seconds; neither where a device was answered."""
+
+    code: str | UnsetType = UNSET
+    expires_in: int | UnsetType = UNSET
 
 
 _decoder = msgspec.json.Decoder(AuthorizeRequest)
@@ -90,7 +98,7 @@ async def _give_code(caller: Caller, client: Client, parameters: AuthorizeReques
     committed = await context.families.decide(tenant.name, family_id, caller.actor, decide, new=True)
     committed.or_raise()
     code = tenant.codes.mint(tenant.mac_key, family_id, 0, seed)
-    return msgspec.json.encode({"code": code, "expires_in": CODE_SECONDS})
+    return msgspec.json.encode(AuthorizeResponse(code, CODE_SECONDS))
 
 
 async def _answer_device(caller: Caller, parameters: AuthorizeRequest, person: Person) -> bytes:
@@ -124,7 +132,7 @@ async def _answer_device(caller: Caller, parameters: AuthorizeRequest, person: P
     finally:
         if not is_guess:
             await context.devices.guesses.take_back(number)
-    return b"{}"
+    return msgspec.json.encode(AuthorizeResponse())
 
 
 async def answer(caller: Caller, family_id: str, asked: AnswerDevice) -> None:

@@ -27,6 +27,17 @@ class DeviceAuthorizationRequest(msgspec.Struct, frozen=True):
     client_id: str | None = None
 
 
+class DeviceAuthorizationResponse(msgspec.Struct, frozen=True):
+    """RFC 8628 §3.2."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
 _decoder = msgspec.json.Decoder(DeviceAuthorizationRequest)
 
 
@@ -58,13 +69,12 @@ async def handle(context: Context, request: Request) -> bytes:
     else:
         raise OAuthError("temporarily_unavailable", "no free user code was found; try again")
     uri = tenant.settings.verification_uri or f"{tenant.issuer.rstrip('/')}/device"
-    return msgspec.json.encode(
-        {
-            "device_code": tenant.device_codes.mint(tenant.mac_key, family_id, 0, seed),
-            "user_code": user_code,
-            "verification_uri": uri,
-            "verification_uri_complete": f"{uri}?user_code={user_code}",
-            "expires_in": DEVICE_CODE_SECONDS,
-            "interval": INTERVAL_SECONDS,
-        }
+    response = DeviceAuthorizationResponse(
+        device_code=tenant.device_codes.mint(tenant.mac_key, family_id, 0, seed),
+        user_code=user_code,
+        verification_uri=uri,
+        verification_uri_complete=f"{uri}?user_code={user_code}",
+        expires_in=DEVICE_CODE_SECONDS,
+        interval=INTERVAL_SECONDS,
     )
+    return msgspec.json.encode(response)

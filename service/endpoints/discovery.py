@@ -1,7 +1,9 @@
-"""What anybody may read about an issuer: its keys (RFC 7517) and its metadata (RFC 8414)."""
+"""What anybody may read about an issuer: its keys (RFC 7517), its metadata (RFC 8414), and its subjects (AsyncAPI)."""
 
 import time
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +19,8 @@ from service.request import Request
 
 REPLY_MAX_AGE_SECONDS = 1.0
 """How long a reply is kept: a retired key may stay in it for so much longer."""
+ASYNCAPI = Path(__file__).with_name("asyncapi.json")
+"""What `heirloom.asyncapi` has made; a test compares the two."""
 MAX_SCOPES_CHARACTERS = 64 * 1024
 """Of all scopes together, up to which they are listed. Those of very many clients do not fit a message."""
 
@@ -29,6 +33,18 @@ async def jwks(context: Context, request: Request) -> bytes:
 async def metadata(context: Context, request: Request) -> bytes:
     """The authorization server's metadata (RFC 8414 §2, RFC 8628 §4). Raises `invalid_request`."""
     return _kept("metadata", metadata_of, await _tenant(context, request))
+
+
+async def asyncapi(context: Context, request: Request) -> bytes:
+    """The AsyncAPI document of every subject, the same one for all tenants. Raises `invalid_request`."""
+    await _tenant(context, request)
+    return document()
+
+
+@cache
+def document() -> bytes:
+    """The AsyncAPI document: it is made of the whole service's tables, which are not needed to serve it."""
+    return ASYNCAPI.read_bytes()
 
 
 def _kept(name: str, describe: Callable[[Tenant], dict[str, Any]], tenant: Tenant) -> bytes:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events.aggregates.family import FamilyState
 from service import clock
@@ -28,6 +29,16 @@ class IntrospectRequest(msgspec.Struct, frozen=True):
     client_id: str | None = None
 
 
+Introspection = msgspec.defstruct(
+    "Introspection",
+    [
+        ("active", bool),
+        *((field.name, field.type | UnsetType, UNSET) for field in msgspec.structs.fields(AccessTokenClaims)),
+        ("token_type", str | UnsetType, UNSET),
+    ],
+    namespace={"__doc__": "RFC 7662 §2.2: the claims of an access token, or what is known of a refresh token."},
+)
+"""The type of the replies."""
 _decoder = msgspec.json.Decoder(IntrospectRequest)
 
 

@@ -12,8 +12,6 @@ from service.decide.revocation import RevokeAccessToken, RevokeRefreshToken, rev
 from service.families.cache import LoadedFamily
 from service.request import Request, parameters_of, required
 
-DONE = b"{}"
-
 
 class RevokeRequest(msgspec.Struct, frozen=True):
     """The parameters of RFC 7009 §2.1. The hint is not needed: a token's form shows its kind."""
@@ -23,6 +21,11 @@ class RevokeRequest(msgspec.Struct, frozen=True):
     client_id: str | None = None
 
 
+class RevokeResponse(msgspec.Struct, frozen=True):
+    """Nothing: it does not tell whether there was such a token (RFC 7009 §2.2)."""
+
+
+DONE = msgspec.json.encode(RevokeResponse())
 _decoder = msgspec.json.Decoder(RevokeRequest)
 
 
