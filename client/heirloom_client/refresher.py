@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
 
+from heirloom_client import clock
 from heirloom_client.endpoint import Endpoints
 from heirloom_client.errors import Error, InvalidGrant, InvalidRequest, StoreError, Unavailable
 from heirloom_client.link import Link
@@ -44,7 +44,7 @@ class Refresher:
         self._endpoints = endpoints
         self._store = store
         self._first = first
-        self._since = time.time()
+        self._since = clock.now()
 
     async def refresh(self, target: Target, good: Callable[[Refreshed], bool]) -> Refreshed:
         """An access token for the target: the store's if it is `good`, otherwise a new one, stored before it is given.
@@ -52,7 +52,7 @@ class Refresher:
         Raises `InvalidGrant` when the family has ended, `StoreError`, `Unavailable` when time is over, and what the
         service refuses.
         """
-        attempt = _Attempt(target, good, time.monotonic() + self._endpoints.seconds)
+        attempt = _Attempt(target, good, clock.monotonic() + self._endpoints.seconds)
         async with self._store.turn():
             while True:
                 link = await self._endpoints.link()  # before the store is read, so that nothing grows old meanwhile
@@ -62,7 +62,7 @@ class Refresher:
                 asked = await self._agree(stored, attempt)
                 if asked is None:
                     continue
-                now = time.time()
+                now = clock.now()
                 try:
                     tokens = await self._send(link, stored.record, asked)
                 except Error as error:
@@ -95,7 +95,7 @@ class Refresher:
         record = stored.record
         if record.generation == attempt.refused:
             raise InvalidGrant("the family has ended: log in again", status=400)
-        left = record.redeemed_at + SETTLE_SECONDS - time.time()
+        left = record.redeemed_at + SETTLE_SECONDS - clock.now()
         if left > 0 and attempt.must_settle(record.generation):
             await asyncio.sleep(min(left, SETTLE_SECONDS))
             return None
@@ -162,8 +162,8 @@ class _Attempt:
         if access is None:
             return None
         # a clock that is wrong makes no token live longer than it was given for
-        left = min(access.expires_at - time.time(), access.expires_in)
-        found = Refreshed(access, time.monotonic() + left, record.refresh_token)
+        left = min(access.expires_at - clock.now(), access.expires_in)
+        found = Refreshed(access, clock.monotonic() + left, record.refresh_token)
         return found if self._good(found) or self.redeemed >= ENOUGH_REDEMPTIONS else None
 
     def must_settle(self, generation: Generation) -> bool:
@@ -177,7 +177,7 @@ class _Attempt:
 
     async def wait(self, error: Unavailable) -> None:
         """A growing pause. Raises the error when time is over."""
-        if time.monotonic() + self._pause > self._deadline:
+        if clock.monotonic() + self._pause > self._deadline:
             raise error
         await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311  # no secret
         self._pause *= 2

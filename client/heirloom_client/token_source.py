@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 import threading
-import time
 import weakref
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from heirloom_client import clock
 from heirloom_client.endpoint import Endpoints
 from heirloom_client.errors import Error
 from heirloom_client.fork import renew
@@ -100,7 +100,7 @@ class TokenSource:
         """
         wanted = target(scope, resource)
         while True:
-            held, now, needed = self._usable(wanted), time.monotonic(), self._needed(min_ttl)
+            held, now, needed = self._usable(wanted), clock.monotonic(), self._needed(min_ttl)
             if held is not None and held.ends - now > needed:
                 if now >= held.stale and now >= self._shared.not_before.get(wanted, 0):
                     flight, is_own = self._fly(wanted, min_ttl)
@@ -113,7 +113,7 @@ class TokenSource:
                 held = await asyncio.shield(asyncio.wrap_future(flight.result))
             except _Interrupted:
                 continue
-            if is_own or held.ends - time.monotonic() > self._needed(min_ttl):
+            if is_own or held.ends - clock.monotonic() > self._needed(min_ttl):
                 return held.tokens
 
     def rejected(self, token: Tokens | str) -> None:
@@ -162,7 +162,7 @@ class TokenSource:
         """Refresh, and hand the result to all who wait, on whatever event loop."""
 
         def good(found: Refreshed) -> bool:
-            left = found.ends - time.monotonic()
+            left = found.ends - clock.monotonic()
             self._shared.lifetime = max(self._shared.lifetime, found.access.expires_in)
             return (
                 left > max(self._needed(min_ttl), _margin(found.access.expires_in))
@@ -176,7 +176,7 @@ class TokenSource:
             flight.result.set_exception(_Interrupted())
             raise
         except Exception as error:
-            self._shared.not_before[wanted] = time.monotonic() + AGAIN_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # no secret
+            self._shared.not_before[wanted] = clock.monotonic() + AGAIN_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # no secret
             self._land(flight, wanted)
             flight.result.set_exception(error)
         else:

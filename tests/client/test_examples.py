@@ -1,6 +1,7 @@
 """Each example runs as it stands, and the pages show what there is."""
 
 import asyncio
+import importlib
 import re
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import heirloom_client
-from heirloom_client import blocking
 from tests.client.test_package import CLIENT
 from tests.system.service import Service
 
@@ -46,7 +46,7 @@ def test_the_pages_show_what_there_is(page: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     for block in blocks:
         for module, names in re.findall(r"from (heirloom_client[.\w]*) import ([\w, ]+)", block):
-            known = vars(blocking if module.endswith("blocking") else heirloom_client)
+            known = vars(importlib.import_module(module))
             assert set(re.split(r", *", names)) <= known.keys()
         for method in re.findall(r"oauth\.(\w+)\(", block):
             assert hasattr(heirloom_client.Client, method)
