@@ -66,7 +66,7 @@ GROUPS = (
     ),
     Group(
         "families",
-        ("service/families/families.py", "service/families/cache.py"),
+        tuple(f"service/families/{name}.py" for name in ("families", "cache", "earlier_keys")),
         tuple(
             f"tests/service/families/test_{name}.py"
             for name in ("cache", "families_by_itself", "families", "reads_and_races")

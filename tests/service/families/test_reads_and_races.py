@@ -222,18 +222,20 @@ async def test_a_repetition_during_an_unfinished_cut_off_writes_nothing(log: Sta
 
 async def test_an_order_that_always_conflicts_is_unavailable(log: StaleLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """`temporarily_unavailable`, and no server error: the operator may repeat it."""
-    monkeypatch.setattr("service.registry.change_aggregate.CONFLICT_TIMEOUT_SECONDS", 0.05)
-    came_first = 0
+    seconds = 0.0
+    clock = SimpleNamespace(time=lambda: seconds)
+    monkeypatch.setattr("service.registry.change_aggregate.asyncio", SimpleNamespace(get_running_loop=lambda: clock))
 
     async def too_late(_subject: str, filter: str, *_: object, **__: object) -> int:
-        nonlocal came_first
-        came_first += 1
+        nonlocal seconds
+        seconds += 1
         raise Conflict(filter)
 
     monkeypatch.setattr(log, "append", too_late)
     with pytest.raises(Unavailable) as raised:
         await _append(log, aggregate_names.subject("acme", "alice"), SubjectBlocked("alice"))
-    assert came_first > 1 and refusal_of(raised.value).code == "temporarily_unavailable"
+    assert seconds == 2, "decided again after the first second, and not after CONFLICT_TIMEOUT_SECONDS"
+    assert refusal_of(raised.value).code == "temporarily_unavailable"
 
 
 async def test_orders_about_two_clients_are_not_confused(log: StaleLog) -> None:
