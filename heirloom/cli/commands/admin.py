@@ -11,6 +11,7 @@ from events.visible_text import unknown_name
 from heirloom.cli.commands.admin_order import REASON, OrderTarget, order, send_order, show
 from heirloom.cli.commands.admin_role import role
 from heirloom.cli.options import FILE
+from heirloom.cli.tables import print_text
 from heirloom.seed import read_toml
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,12 +77,20 @@ _ORDERS = (
 )
 
 
+_ENDING = ("client.disable", "subject.block", "subject.revoke", "consent.revoke")
+
+
 def _add_order(the_order: _Order) -> None:
     """Add the order's command to its group."""
     group, _, name = the_order.operation.partition(".")
 
     def send(data: Path, nats: str | None, tenant: str, as_json: bool, **request: str | None) -> None:
-        _ask(OrderTarget(data, nats, tenant, as_json), the_order.operation, request)
+        target = OrderTarget(data, nats, tenant, as_json)
+        answer = send_order(target, the_order.operation, request)
+        show(target, answer)
+        if the_order.operation in _ENDING and not answer["revoked_families"]:
+            named = " and ".join(request[argument] or "" for argument in the_order.arguments)
+            print_text(f"Nothing of {named} was alive. If you expected otherwise, look at the name.", err=True)
 
     command = REASON(send)
     for argument in reversed(the_order.arguments):

@@ -54,6 +54,12 @@ async def test_a_day_of_an_operator(service: Service, tmp_path: Path) -> None:
         assert answer(service, "client", "disable", "web")["revoked_families"] == 1
         assert answer(service, "client", "enable", "web")["revoked_families"] == 0
     assert "there is no such client" in admin(service, "client", "disable", "nobody", status=1)
+    target = "--tenant", TENANT, "--data", str(service.data)
+    typo = subprocess.run([HEIRLOOM, "admin", "subject", "block", "alcie", *target], capture_output=True, text=True)
+    assert (typo.returncode, typo.stderr) == (
+        0,
+        "Nothing of alcie was alive. If you expected otherwise, look at the name.\n",
+    )
 
 
 @pytest.mark.parametrize(
