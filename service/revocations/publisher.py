@@ -69,9 +69,10 @@ class Publisher:
             working = asyncio.create_task(self._follow()), asyncio.create_task(self._beat())
             try:
                 await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
-                for task in working:
-                    if task.done():
-                        task.result()
+                ended = [task.exception() for task in working if task.done()]  # of both, where both lost the broker
+                for error in ended:
+                    if error is not None:
+                        raise error
             except (Unavailable, JetStreamMissing, Conflict, NatsError) as error:
                 log.info("waiting: %s", error)
             finally:

@@ -173,7 +173,8 @@ async def test_an_unusable_file_is_replaced(nats_server: Broker, tmp_path: Path)
     model.close()
     async with projector(nats_server, path, said=said) as running:
         assert len((await running.ask("families"))["items"]) == 8
-        unknown = replace(LOG[-1], seq=len(LOG) + 1, body=LOG[-1].body.replace(b"TokenRotated", b"TokenBlessed"))
+        rotation = next(stored for stored in reversed(LOG) if b"TokenRotated" in stored.body)
+        unknown = replace(rotation, seq=len(LOG) + 1, body=rotation.body.replace(b"TokenRotated", b"TokenBlessed"))
         await publish(nats_server, [unknown])
         answer = await running.ask("position", min_seq=unknown.seq)
         assert answer["error"] == "temporarily_unavailable"

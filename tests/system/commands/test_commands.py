@@ -267,7 +267,7 @@ def test_no_process_has_a_password_on_its_command_line(nats_server: Broker, tmp_
     service.start()
     try:
         processes = [service._process.pid, *service.pids("")]
-        assert len(processes) == 4
+        assert len(processes) == 5
         for pid in processes:
             assert b"hunter2" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     finally:
