@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
+from heirloom.asyncapi.document import encoded
 from heirloom.cli.main import main
 from projections.queries.server import QUERIES
+from service.endpoints.discovery import ASYNCAPI
 from service.request_handler import READS, WRITES
 from tests.operations.http import metrics
 from tests.system.service import Service
@@ -75,6 +77,12 @@ def test_every_audit_query_is_in_the_contract() -> None:
     """In the table of section 5, also those that do not use the read model."""
     section = CONTRACT.partition("\n## 5. ")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `audit\.<tenant>\.(\w+)`", section, re.M)) == {*QUERIES, "what_if", "position"}
+
+
+def test_the_asyncapi_document_is_of_these_tables() -> None:
+    """`make asyncapi` writes it after a change of an endpoint; it is served, and the same file is in `docs/`."""
+    assert ASYNCAPI.read_bytes() == encoded(), "run `make asyncapi`"
+    assert (TOP / "docs" / "asyncapi.json").resolve() == ASYNCAPI.resolve()
 
 
 async def test_every_metric_is_documented(service: Service) -> None:
