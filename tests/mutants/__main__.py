@@ -42,15 +42,18 @@ def _groups(wanted: list[str]) -> list[Group]:
 
 
 def _table(outcomes: list[Outcome], known: Listed) -> Table:
+    """The counts by module. What timed out counts as killed: it waits without an end, or the machine was busy."""
     table = Table("module", box=None)
-    for column in ("mutants", "killed", "listed", "unlisted", "share"):
+    for column in ("mutants", "killed", "timed out", "listed", "unlisted", "share"):
         table.add_column(column, justify="right")
     for outcome in outcomes:
         harmless = sum(known.holds(mutant) for mutant in outcome.survivors)
         mutants, left = outcome.counts.total(), len(outcome.survivors) - harmless
-        killed = mutants - len(outcome.survivors)
+        killed, timed_out = mutants - len(outcome.survivors), outcome.counts["timeout"]
         share = killed / (killed + left) if killed + left else 1.0
-        table.add_row(outcome.module, *(f"{count:,}" for count in (mutants, killed, harmless, left)), f"{share:.1%}")
+        table.add_row(
+            outcome.module, *(f"{count:,}" for count in (mutants, killed, timed_out, harmless, left)), f"{share:.1%}"
+        )
     return table
 
 
