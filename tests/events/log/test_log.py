@@ -194,8 +194,12 @@ async def test_messages_are_found_by_sequence_and_subject() -> None:
 
 async def test_a_familys_commit_is_found_by_its_sequence() -> None:
     """Of another family, or no commit, it is none; without a sequence nobody is asked."""
-    elsewhere = SUBJECT.replace("family.f", "family.g")
-    log, broker = log_of(message(7), message(7, elsewhere), message(7, body=b"{}"), NOTHING)
+    made = LogMaker()
+    made.open("g")
+    made.rotate("g")
+    elsewhere = made.log[1]  # a second commit does not name its family
+    others = message(7, elsewhere.subject, elsewhere.body), message(7, body=b"{}"), NOTHING
+    log, broker = log_of(message(7), *others)
     commit = await log.commit_at(FAMILY, 7)
     assert commit is not None and commit.id == "commit1"
     for _ in range(3):
