@@ -1,6 +1,7 @@
 """Families on a log in memory: what is read of the log and of the people, and exactly what is appended."""
 
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from events.aggregates.family_events import (
     GrantAuthorized,
     LateDuplicateRefused,
     Retry,
+    TokenRedeemed,
     TokenReuseDetected,
 )
 from events.fairness.token_buckets import Buckets
@@ -32,7 +34,7 @@ from service.decide.policy import Rules
 from service.decide.refresh_token import redeem
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
-from service.families.earlier_keys import MAX_COMMITS_BACK, keys_of
+from service.families.earlier_keys import MAX_COMMITS_BACK, count_nothing, keys_of
 from service.families.families import APPROVED, CommittedDecision, Decide, Families
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from tests.service.decide.given import RULES, answering, issuing, redeeming, redeeming_device_code
@@ -246,6 +248,24 @@ async def test_every_redemption_of_a_generation_counts() -> None:
         await one.decide("acme", "f1", "client:web", used)
     keys = await keys_of(cast("Log", world), aggregate_names.family("acme", "f1"), 4, 0, lambda: None)
     assert keys == ("use 2", "use 1", "use 0")
+
+
+async def test_only_the_keys_of_refreshes_count() -> None:
+    """The code's key redeemed no refresh token, and a redemption without a key has none. It ends at the beginning."""
+    redeemed = {
+        3: TokenRedeemed(0),
+        2: TokenRedeemed(0, "refresh_token", Retry("refresh", "body")),
+        1: TokenRedeemed(0, "authorization_code", Retry("code", "body")),
+    }
+    read: list[int] = []
+
+    async def commit_at(_family: Aggregate, seq: int) -> Any:
+        read.append(seq)
+        return SimpleNamespace(events=(redeemed[seq],), prev_seq=seq - 1) if seq else None
+
+    log = cast("Log", SimpleNamespace(commit_at=commit_at))
+    keys = await keys_of(log, aggregate_names.family("acme", "f1"), 3, 0, count_nothing)
+    assert (keys, read) == (("refresh",), [3, 2, 1, 0])
 
 
 async def test_few_commits_are_read_back() -> None:
