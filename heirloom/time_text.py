@@ -7,6 +7,7 @@ _AGO = re.compile(r"(\d{1,9})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?")
+_WHOLE = re.compile(rf"{_DAY.pattern}[T ]{_TIME.pattern}")
 FORMS = "2026-11-20, 2026-11-20T20:31:00Z, 10:03, yesterday, 6h or 1w"
 
 
@@ -46,7 +47,7 @@ def _parse(text: str, now: datetime, zone: tzinfo | None, end_of_day: bool) -> d
         asked = time.fromisoformat(text)
         latest = datetime.combine(now.astimezone(asked.tzinfo or zone).date(), asked)
         return latest if _zoned(latest, zone) <= now else latest - timedelta(days=1)
-    if not _DAY.match(text):
+    if not _WHOLE.fullmatch(text):
         raise ValueError(text)
     return datetime.fromisoformat(text)
 

@@ -5,12 +5,14 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from datasette.app import Datasette
 from datasette.database import Database
 
+from heirloom.console.understood import is_canned, understood
 from projections.read_model import UnusableReadModel, expect_this_version, open_for_queries
 from projections.tables.readable_views import VIEWS
 
@@ -66,7 +68,12 @@ class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no t
         return await loop.run_in_executor(self.ds.executor, lambda: fn(self._connection()))
 
     async def execute(self, sql: str, params: Any = None, **options: Any) -> Any:
-        """Run a query, without a log line for every mistake of the user: its parameters name people."""
+        """Run a query, without a log line for every mistake of the user: its parameters name people.
+
+        Raises `NotUnderstood` for a canned query with a parameter that means nothing.
+        """
+        if is_canned(sql):
+            params = await self.execute_fn(lambda db: understood(db, params, datetime.now(UTC)))
         return await super().execute(sql, params, **{**options, "log_sql_errors": False})
 
     async def execute_write_fn(self, *_: Any, **__: Any) -> Any:

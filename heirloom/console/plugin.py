@@ -3,8 +3,7 @@
 import logging
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,11 +14,9 @@ from datasette.views.base import DatasetteError
 from markupsafe import Markup
 from pluggy import HookimplMarker
 
-from heirloom.console.access_gate import App, Receive, Send
 from heirloom.console.canned_queries import PARAMETERS
 from heirloom.console.dashboard import dashboard
 from heirloom.console.database import NAME
-from heirloom.console.understood import NotUnderstood, understood
 from projections.read_model import UnusableReadModel
 
 log = logging.getLogger("heirloom.console")
@@ -35,28 +32,6 @@ _WORDS = {"reason": "reason", "type": "event", "status": "status", "kind": "kind
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
     """The front page."""
     return [(r"^/$", dashboard)]
-
-
-@hookimpl
-def asgi_wrapper(datasette: Datasette) -> Callable[[App], App]:
-    """A page is answered once what it was asked is understood."""
-
-    def wrapped(app: App) -> App:
-        async def answer(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-            request = Request(scope, receive)
-            try:
-                instead = await understood(datasette, request.path, request.query_string, datetime.now(UTC))
-            except (NotUnderstood, UnusableReadModel) as error:
-                await (await _error_page(datasette, request, error)).asgi_send(send)
-                return
-            if instead is None:
-                await app(scope, receive, send)
-            else:
-                await Response.redirect(f"{request.path}?{instead}", status=303).asgi_send(send)
-
-        return answer
-
-    return wrapped
 
 
 @hookimpl
@@ -136,15 +111,15 @@ def handle_exception(
 ) -> Generator[None, Iterable[Any], list[Any]]:
     """An error page with one line. Datasette's own handler would print the exception with all its variables."""
     yield
-    return [lambda: _error_page(datasette, request, exception)]
-
-
-async def _error_page(datasette: Datasette, request: Request, exception: Exception) -> Response:
     status, message = _explained(exception)
-    if request.path.endswith(".json"):
-        return Response.json({"ok": False, "error": message, "status": status}, status=status)
-    page = datasette.jinja_env.get_template("error.html")
-    return Response.html(await page.render_async(status=status, message=message), status=status)
+
+    async def respond() -> Response:
+        if request.path.endswith(".json"):
+            return Response.json({"ok": False, "error": message, "status": status}, status=status)
+        page = datasette.jinja_env.get_template("error.html")
+        return Response.html(await page.render_async(status=status, message=message), status=status)
+
+    return [respond]
 
 
 def _explained(exception: Exception) -> tuple[int, str]:

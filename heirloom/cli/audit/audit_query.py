@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Items on a page.")
 CURSOR = click.option("--cursor", metavar="CURSOR", help="Go on where a page ended: with all that it names as more.")
-SINCE = click.option("--since", type=TimeParam(), help=f"A day, a time, or how long ago: {FORMS}.")
+SINCE = click.option("--since", type=TimeParam(past=True), help=f"A day, a time, or how long ago: {FORMS}.")
 UNTIL = click.option("--until", type=TimeParam(end_of_day=True), help="The same; both are included, a day as a whole.")
 
 

@@ -52,7 +52,7 @@ class _Job(NamedTuple):
     show_default=True,
     help="Parquet needs heirloom-oauth[parquet].",
 )
-@click.option("--since", type=MomentParam(), help="From that sequence or time on.")
+@click.option("--since", type=MomentParam(past=True), help="From that sequence or time on.")
 @click.option("--until", type=MomentParam(end_of_day=True), help="Up to that sequence or time.")
 @click.option(
     "--tenant",

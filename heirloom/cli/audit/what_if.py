@@ -36,7 +36,7 @@ SECONDS = click.IntRange(0)
 @click.option("--no-required-acr", is_flag=True, help="As if none had been required.")
 @click.option("--scope-narrowing", type=click.Choice(["request", "sticky"]), help="scope_narrowing.")
 @click.option("--client", "client_id", metavar="CLIENT_ID", help="Of this client's families alone.")
-@click.option("--since", type=MomentParam(), help="Families that began at that sequence or time, or later.")
+@click.option("--since", type=MomentParam(past=True), help="Families that began at that sequence or time, or later.")
 @click.option(
     "--until", type=MomentParam(end_of_day=True), help="History up to that sequence or time, or the end of that day."
 )

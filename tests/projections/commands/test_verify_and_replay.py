@@ -172,8 +172,22 @@ def test_a_closed_standard_output(command: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "2x", "d", "tomorrow", "²", "2026-13-01T00:00:00Z", "99999999999d", "999999999d", "9" * 5000),
+        *(
+            "",
+            "2x",
+            "d",
+            "tomorrow",
+            "²",
+            "2026-11-30-23",
+            "2026-11-20+05:00",
+            "2026-11-20110",
+            "2026-13-01T00:00:00Z",
+            "99999999999d",
+            "999999999d",
+            "9" * 5000,
+        ),
         *("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"),
+        *("2026-11-30-23", "2026-11-20+05:00", "2026-11-20110", "2026-11-20:12"),
     ],
 )
 def test_malformed_times_are_refused(text: str) -> None:
@@ -181,6 +195,13 @@ def test_malformed_times_are_refused(text: str) -> None:
     for kind in (TimeParam(), MomentParam()):
         with pytest.raises(click.BadParameter):
             kind.convert(text, None, None)
+
+
+def test_since_a_time_to_come_is_refused() -> None:
+    """Nothing has happened since then: that is no answer to whatever was meant."""
+    for kind in (TimeParam(past=True), MomentParam(past=True)):
+        with pytest.raises(click.BadParameter, match="still to come"):
+            kind.convert("2100-01-01", None, None)
 
 
 def test_a_day_at_the_beginning_of_time_is_refused() -> None:
