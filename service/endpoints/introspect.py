@@ -36,7 +36,7 @@ Introspection = msgspec.defstruct(
         *((field.name, field.type | UnsetType, UNSET) for field in msgspec.structs.fields(AccessTokenClaims)),
         ("token_type", str | UnsetType, UNSET),
     ],
-    namespace={"__doc__": "RFC 7662 §2.2: the claims of an access token, or what is known of a refresh token."},
+    namespace={"__doc__": "RFC 7662, section 2.2: the claims of an access token, or what is known of a refresh token."},
 )
 """The type of the replies."""
 _decoder = msgspec.json.Decoder(IntrospectRequest)
