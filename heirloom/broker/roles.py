@@ -149,12 +149,7 @@ SHOWN: dict[str, Role] = {
     "edge": Role(ROLE_ACCOUNTS["edge"], publish=("oauth.*.edge.>", "oauth.*.public.>")),
     "resource": Role(
         ROLE_ACCOUNTS["resource"],
-        publish=(
-            "oauth.*.edge.introspect",
-            "oauth.*.resource.revocations",
-            "oauth.*.public.>",
-            f"{LOG_API}.DIRECT.GET.{STREAM}.{REVOKED}",
-        ),
+        publish=("oauth.*.edge.introspect", "oauth.*.resource.revocations", "oauth.*.public.>"),
         subscribe=(REVOKED, *HEARD),
     ),
 }

@@ -122,10 +122,6 @@ _PUBLISH: dict[RoleKind, tuple[str, ...]] = {
     "operator": ("admin.{}.>",),
     "auditor": ("audit.{}.>", f"$JS.HEIRLOOM.API.DIRECT.GET.{STREAM}.tokens.{{}}.>"),
     "edge": ("oauth.{}.edge.>",),
-    "resource": (
-        "oauth.{}.edge.introspect",
-        "oauth.{}.resource.revocations",
-        f"$JS.HEIRLOOM.API.DIRECT.GET.{STREAM}.tokens.{{}}.family.*.revoked",
-    ),
+    "resource": ("oauth.{}.edge.introspect", "oauth.{}.resource.revocations"),
 }
 _FEED = ("tokens.{}.family.*.revoked", "revocations.{}", "revocations.{}.>", "keys.{}")

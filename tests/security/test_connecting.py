@@ -397,7 +397,7 @@ async def test_guessing_locks_nobody_out(door: Door) -> None:
 
 
 async def test_the_revocation_feed(door: Door) -> None:
-    """A resource server receives stored revocations only, and may read the newest one."""
+    """A resource server receives stored revocations only."""
     await door.register()
     known = credentials.load(door.service.data)
     resource = await nats.connect(known.url("resource", door.service.host), inbox_prefix="_INBOX.role.resource")
@@ -413,9 +413,7 @@ async def test_the_revocation_feed(door: Door) -> None:
         await caller.ask("revoke", {"token": tokens["refresh_token"]})
     heard = await feed.next_msg(3)
     assert json.loads(heard.data)["events"][-1]["type"] == "FamilyRevoked"
-    newest = await resource.request("$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.acme.family.*.revoked", b"")
-    assert newest.headers is not None and heard.headers is not None
-    assert newest.headers["Nats-Sequence"] == heard.headers["Nats-Sequence"] and newest.data == heard.data
+    assert heard.headers is not None and int(heard.headers["Nats-Sequence"]) > 0
     with pytest.raises(nats.errors.TimeoutError):
         await feed.next_msg(0.2)
     await resource.close()

@@ -24,7 +24,8 @@ from heirloom.broker import credentials
 from heirloom.broker.own_connection import connect_as
 from heirloom.broker.roles import ASKING, CLIENTS_ASK, LOG_ACCOUNT, OWN, ROLES, SHOWN, answering, inbox
 from service.keys.mac_tokens import new_id
-from service.registry.named_role import below
+from service.registry.broker_accounts import ROLE_ACCOUNTS
+from service.registry.named_role import NamedRole, below
 from tests.security.conftest import SEED
 from tests.system.service import Service, running
 
@@ -169,6 +170,16 @@ def test_only_the_log_connection_reads_waiting_devices() -> None:
     assert may == {("service", "$JS.API.STREAM.MSG.GET.DEVICES")}
     hears = {name for name, role in ROLES.items() if any(_overlap("heirloom.device.>", s) for s in role.subscribe)}
     assert hears == {"service"}
+
+
+def test_no_reader_shares_an_account_with_those_who_hear_a_feed() -> None:
+    """The broker publishes what is read wherever the reader says, where others would take it for their feed."""
+    named = [NamedRole("acme", "x", kind) for kind in ROLE_ACCOUNTS]
+    hearing = {role.account for role in SHOWN.values() if role.subscribe}
+    assert {ROLE_ACCOUNTS[role.role] for role in named if len(role.subscribe()) > len(below(role.inbox))} == hearing
+    published = [subject for role in ROLES.values() if role.account in hearing for subject in role.publish]
+    published += [subject for role in named if ROLE_ACCOUNTS[role.role] in hearing for subject in role.publish()]
+    assert [subject for subject in published if subject.startswith("$JS.")] == []
 
 
 def test_in_the_logs_account_only_appending_roles_read() -> None:

@@ -86,7 +86,12 @@ OWN = {
     "operator": ("admin.acme.role.list", "audit.acme.position", "oauth.acme.edge.introspect"),
     "auditor": ("audit.acme.position", "admin.acme.role.list", "oauth.acme.edge.introspect"),
     "edge": ("oauth.acme.edge.introspect", "admin.acme.role.list", "audit.acme.position"),
-    "resource": ("oauth.acme.edge.introspect", "admin.acme.role.list", "oauth.acme.edge.token"),
+    "resource": (
+        "oauth.acme.edge.introspect",
+        "admin.acme.role.list",
+        "oauth.acme.edge.token",
+        "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.acme.family.x.revoked",
+    ),
 }
 """For each role a subject that it gets a reply on, and two that it may not publish to."""
 
