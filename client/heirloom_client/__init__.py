@@ -1,6 +1,6 @@
 """Tokens from Heirloom over NATS, in ten lines: `Client` asks, and its errors are named for the RFCs' codes.
 
-Start with `client`, then `endpoint` and `connections`.
+`Verifier` verifies them, and knows of revocations. Start with `client`, then `endpoint` and `connections`.
 """
 
 from heirloom_client.client import Client
@@ -15,9 +15,11 @@ from heirloom_client.errors import (
     InvalidRequest,
     InvalidScope,
     InvalidTarget,
+    InvalidToken,
     NotPermitted,
     ServerError,
     SlowDown,
+    Stale,
     StoreError,
     TemporarilyUnavailable,
     UnauthorizedClient,
@@ -28,10 +30,14 @@ from heirloom_client.errors import (
 from heirloom_client.stores import FileStore, KvStore, MemoryStore, Store
 from heirloom_client.token_source import TokenSource
 from heirloom_client.tokens import Code, Introspection, Tokens
+from heirloom_client.verification.access_token import Claims
+from heirloom_client.verification.resource import Resource
+from heirloom_client.verification.verifier import Verifier
 
 __all__ = [
     "AccessDenied",
     "AuthorizationPending",
+    "Claims",
     "Client",
     "Code",
     "Device",
@@ -44,11 +50,14 @@ __all__ = [
     "InvalidRequest",
     "InvalidScope",
     "InvalidTarget",
+    "InvalidToken",
     "KvStore",
     "MemoryStore",
     "NotPermitted",
+    "Resource",
     "ServerError",
     "SlowDown",
+    "Stale",
     "Store",
     "StoreError",
     "TemporarilyUnavailable",
@@ -58,4 +67,5 @@ __all__ = [
     "Unavailable",
     "UnsupportedGrantType",
     "UnsupportedTokenType",
+    "Verifier",
 ]

@@ -2,15 +2,16 @@
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Self, TypeAlias, TypedDict, Unpack
+from typing import Any, Self, TypeAlias, TypedDict, Unpack, overload
 
 from heirloom_client.connections import Connections
-from heirloom_client.credentials import PrivateKey, by_access_token, by_private_key, by_secret
+from heirloom_client.credentials import PrivateKey, by_access_token, by_private_key, by_secret, by_url
 from heirloom_client.device import Device
 from heirloom_client.endpoint import Endpoints
 from heirloom_client.stores import MemoryStore, Store
 from heirloom_client.token_source import TokenSource
 from heirloom_client.tokens import Code, DeviceAuthorization, Introspection, Tokens
+from heirloom_client.verification.resource import Resource, addresses_of
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -43,8 +44,9 @@ class Client:
         self._own = Endpoints(connections, f"oauth.{tenant}.client.{client_id}", seconds)
         self._public = Endpoints(connections, f"oauth.{tenant}.public", seconds)
 
+    @overload
     @classmethod
-    def connect(  # noqa: PLR0913  # a connection's options, each by its name
+    def connect(
         cls,
         url: str | Sequence[str],
         *,
@@ -55,13 +57,42 @@ class Client:
         access_token: Callable[[], Awaitable[str]] | None = None,
         tls: ssl.SSLContext | None = None,
         timeout: float = REQUEST_SECONDS,
-    ) -> Self:
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def connect(
+        cls,
+        url: str | Sequence[str],
+        *,
+        tenant: str,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = REQUEST_SECONDS,
+    ) -> Resource: ...
+
+    @classmethod
+    def connect(  # noqa: PLR0913  # a connection's options, each by its name
+        cls,
+        url: str | Sequence[str],
+        *,
+        tenant: str,
+        client_id: str | None = None,
+        secret: str | None = None,
+        private_key: PrivateKey | None = None,
+        access_token: Callable[[], Awaitable[str]] | None = None,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = REQUEST_SECONDS,
+    ) -> Self | Resource:
         """A client of the service at `url`: one address, several, or several in one text with commas.
 
         Its credentials are one of: `secret`; `private_key`, with which it signs an assertion for each connection
         (`private_key_jwt`); `access_token`, called for each connection; or what the URL holds. `timeout` is how many
-        seconds a request may take, with the connecting that it needs. Raises `ValueError` for two kinds of credentials.
+        seconds a request may take, with the connecting that it needs. Without a `client_id` it is a resource server:
+        the URL holds its role's credentials (see `Verifier`). Raises `ValueError` for two kinds of credentials.
         """
+        addresses = addresses_of(url)
+        if client_id is None:
+            return Resource(Connections(addresses, by_url(addresses[0]), f"{tenant}/resource", tls), tenant, timeout)
         if sum(given is not None for given in (secret, private_key, access_token)) > 1:
             raise ValueError("give one of secret, private_key and access_token")
         if private_key is not None:
@@ -70,8 +101,6 @@ class Client:
             credential = by_access_token(tenant, client_id, access_token)
         else:
             credential = by_secret(tenant, client_id, secret)
-        urls = [url] if isinstance(url, str) else url
-        addresses = [address.strip() for each in urls for address in each.split(",")]
         return cls(Connections(addresses, credential, f"{tenant}/{client_id}", tls), tenant, client_id, timeout)
 
     async def __aenter__(self) -> Self:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from joserfc import jwt
 from joserfc.errors import SecurityWarning
@@ -36,6 +37,17 @@ PrivateKey: TypeAlias = Key | Mapping[str, Any] | str | bytes
 def by_secret(tenant: str, client_id: str, secret: str | None) -> Credential:
     """The client's secret; None: whatever the URL holds, as `heirloom url` prints it."""
     login = Login(None if secret is None else f"{tenant}.{client_id}", secret, _inbox(tenant, client_id))
+
+    async def credential() -> Login:
+        return login
+
+    return credential
+
+
+def by_url(address: str) -> Credential:
+    """The credentials of a role, which the URL holds, as `heirloom url` and `heirloom admin role add` print it."""
+    user = unquote(urlsplit(address).username or "")
+    login = Login(None, None, f"_INBOX.{user}" if ".role." in user else f"_INBOX.role.{user or 'resource'}")
 
     async def credential() -> Login:
         return login

@@ -113,6 +113,18 @@ class NotPermitted(Error):
     code = "not_permitted"
 
 
+class InvalidToken(Error):
+    """An access token is not good here: forged, expired, revoked, or for another resource (RFC 6750 §3.1)."""
+
+    code = "invalid_token"
+
+
+class Stale(Unavailable):
+    """A token may have been revoked without the verifier's hearing of it: it has no fresh news. Try again later."""
+
+    code = "stale"
+
+
 class StoreError(Error):
     """A store cannot be read or written; the description names it and what to do. Nothing is lost."""
 

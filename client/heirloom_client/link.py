@@ -7,10 +7,10 @@ link is replaced by another one (`heirloom_client.connections`).
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
-from nats.aio.client import Client as Nats
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, NoRespondersError
 from nats.errors import Error as NatsError
@@ -22,6 +22,28 @@ from heirloom_client.errors import Error, InvalidClient, NotPermitted, Unavailab
 _QUOTED = re.compile(r'"([^"]*)"')
 
 
+Handler: TypeAlias = Callable[[bytes], None]
+"""Called with each message's body, in the order of their arrival."""
+
+
+class _Nats(Client):
+    """nats-py's client, but subscriptions with a `Handler` keep their order, also among each other.
+
+    nats-py has a queue and a task for each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers: dict[int, Handler] = {}
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        handler = self.handlers.get(sid)
+        if handler is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            handler(data)
+
+
 class ConnectionLost(Unavailable):
     """The connection was lost before the reply came: the request may have been carried out."""
 
@@ -30,7 +52,9 @@ class Link:
     """An open connection; `is_open` is false for ever once it was lost. `opened_at` is the event loop's time."""
 
     def __init__(self) -> None:
-        self._nats = Nats()
+        self._nats = _Nats()
+        self.lost = asyncio.Event()
+        """Set once the connection is lost or closed."""
         self._asked: dict[asyncio.Future[Error], str] = {}
         self._trouble: Exception | None = None
         self.opened_at = 0.0
@@ -97,8 +121,24 @@ class Link:
             del self._asked[failure]
             reply.cancel()
 
+    async def subscribe(self, subject: str, handler: Handler) -> None:
+        """Have `handler` called with every message on that subject. Raises `ConnectionLost`.
+
+        Where the broker does not permit it, the next request raises `NotPermitted`.
+        """
+
+        async def early(message: Msg) -> None:  # it came before the handler was known
+            handler(message.data)
+
+        try:
+            subscription = await self._nats.subscribe(subject, cb=early)
+        except (NatsError, OSError) as error:
+            raise ConnectionLost(_without_secrets(error)) from None
+        self._nats.handlers[subscription._id] = handler  # noqa: SLF001  # the number in the broker's messages
+
     async def close(self) -> None:
         """Close the connection. Requests under way raise `ConnectionLost`."""
+        self.lost.set()
         await self._nats.close()
         self._fail_all(ConnectionLost("the connection was closed"))
 
@@ -113,13 +153,16 @@ class Link:
         found = [failure for failure, asked in self._asked.items() if asked.lower() == subject]
         if "publish" in text.lower():
             what = f"the broker does not let this client publish on {subject!r}: check tenant and client_id"
-        else:
+        elif subject.startswith("_inbox."):
             found, what = list(self._asked), "the broker does not let this client receive in its inbox"
+        else:
+            found, what = list(self._asked), f"the broker does not let this connection hear {subject!r}: check its role"
         for failure in found:
             if not failure.done():
                 failure.set_result(NotPermitted(what))
 
     async def _closed(self) -> None:
+        self.lost.set()
         self._fail_all(ConnectionLost("the connection was lost before a reply came"))
 
     def _fail_all(self, error: Error) -> None:

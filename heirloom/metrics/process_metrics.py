@@ -18,7 +18,7 @@ BEHIND = 1000
 """How many commits the read model may lag behind the log and still be ready: a fraction of a second's work."""
 LOG_TIMEOUT_SECONDS = 1.0
 """For the log's answer: less than `LIVE_SECONDS`, so that a process which waits for the broker does not look stuck."""
-STALE_SECONDS = 3.0
+STALE_SECONDS = 5.0
 """After so long without a heartbeat, verifiers accept nothing by default."""
 NO_LEADER = "the log's leader does not answer"
 

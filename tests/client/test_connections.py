@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from joserfc.jwk import ECKey
@@ -20,7 +21,8 @@ from tests.system.workspace import Workspace
 
 def _named(workspace: Workspace, **credentials: object) -> Client:
     url = f"nats://{workspace.service.host}"
-    return Client.connect(url, tenant=workspace.name, client_id="app", **credentials)  # type: ignore[arg-type]  # one of them
+    options: dict[str, Any] = credentials
+    return Client.connect(url, tenant=workspace.name, client_id="app", **options)
 
 
 async def test_a_url_with_credentials(workspace: Workspace) -> None:
