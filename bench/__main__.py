@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from bench import peers, report
 from bench.goals import goals
 from bench.machine import Figure
-from bench.service import connections, edge, fairness, readmodel, refresh, scale
+from bench.service import connections, edge, fairness, readmodel, refresh, revocation, scale
 from bench.service.load import FULL
 from bench.service.service import SYNCS, Service, serving
-from bench.yardsticks import appends, disk, signature
+from bench.yardsticks import appends, disk, signature, verification
 from bench.yardsticks.signature import BESIDE
 from heirloom.process.child_process import ChildFailed
 from heirloom.process.event_loop import run
@@ -28,13 +28,18 @@ FAMILIES = (FULL, 5000)
 SMALL = 500
 FAIR_SECONDS = 15
 """Long enough for a p99 of ten requests a second."""
+REVOKING_SECONDS = 15
+"""Long enough for a p99 of twenty a second."""
 TURNS = 3
-NAMES = ("refresh", "appends", "signature", "edge", "fairness", "connections", "disk", "readmodel", "peers")
+NAMES = (
+    *("refresh", "appends", "signature", "verification", "edge", "fairness", "connections", "revocation", "disk"),
+    *("readmodel", "peers"),
+)
 
 JSON = click.option(
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too."
 )
-ON_DEFAULT = {"edge", "fairness", "connections", "disk", "readmodel"}
+ON_DEFAULT = {"edge", "fairness", "connections", "revocation", "disk", "readmodel"}
 
 Doing = Callable[[str], None]
 
@@ -119,6 +124,9 @@ def _progress() -> Progress:
 async def _measure(names: tuple[str, ...], seconds: float, doing: Doing) -> AsyncGenerator[Figure, None]:
     doing("signature")
     yield signature.measure("start")
+    if "verification" in names:
+        doing("verification, and a million revoked families")
+        yield verification.measure()
     for sync in SYNCS:
         if {"refresh", "appends"} & set(names) or (sync == "default" and ON_DEFAULT & set(names)):
             doing(f"starting the service, sync {sync}")
@@ -147,6 +155,9 @@ async def _on(service: Service, names: tuple[str, ...], seconds: float, doing: D
         doing("connections")
         for figure in await connections.measure(service, seconds):
             yield figure
+    if "revocation" in names:
+        doing("revocations, until verifiers reject")
+        yield await revocation.measure(service, max(REVOKING_SECONDS, seconds))
     if "disk" in names:
         for families in FAMILIES:
             doing(f"log on disk, {families:,} families in turn")

@@ -12,11 +12,13 @@ from bench.service.fairness import Fairness
 from bench.service.long_log import GENERATIONS
 from bench.service.readmodel import Lag, Rebuild
 from bench.service.refresh import Refresh
+from bench.service.revocation import Revocation
 from bench.service.scale import Size
 from bench.service.whole import Whole
 from bench.yardsticks.appends import Appends
 from bench.yardsticks.disk import Disk
 from bench.yardsticks.signature import BESIDE, Signature
+from bench.yardsticks.verification import Verification
 
 
 class Goal(Figure, tag="goal"):
@@ -64,6 +66,11 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
             case Fairness():
                 ratio = figure.flooded_p99_ms / figure.idle_p99_ms
                 found.append(Goal("p99 of a client at 10 requests/s, another floods ÷ alone", ratio, "≤", 3, ""))
+            case Revocation():
+                what = f"p99 from a revocation to its rejection by {figure.verifiers} verifiers"
+                found.append(Goal(what, figure.p99_ms, "≤", 50, "ms"))
+            case Verification():
+                found += _verification(figure)
             case Rebuild():
                 ratio = figure.per_second / figure.reading_per_second
                 found.append(Goal("rebuild of the read model ÷ nats-py reading alone", ratio, "≥", 0.5, ""))
@@ -83,6 +90,13 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
                 pass
     found += [*_wholes(wholes), *_query_times(query_times)]
     return [*_cpu(signatures, refreshes, appends), *_rates(refreshes, appends), *found]
+
+
+def _verification(figure: Verification) -> Iterable[Goal]:
+    many = f"{figure.families:,} revoked families"
+    yield Goal("verification of a token ÷ joserfc's own", figure.cpu_us / figure.joserfc_us, "≤", 1.15, "")
+    yield Goal(f"the same, {many}", figure.crowded_us / figure.joserfc_us, "≤", 1.15, "")
+    yield Goal(f"memory of {many}", figure.memory_mb, "≤", 200, "MB")
 
 
 def _wholes(figures: dict[str, list[Whole]]) -> Iterable[Goal]:

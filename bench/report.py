@@ -17,11 +17,13 @@ from bench.service.fairness import PER_SECOND, Fairness
 from bench.service.load import FULL, Load
 from bench.service.readmodel import Lag, Rebuild
 from bench.service.refresh import Refresh
+from bench.service.revocation import Revocation
 from bench.service.scale import Size
 from bench.service.whole import Whole
 from bench.yardsticks.appends import Appends
 from bench.yardsticks.disk import Disk
 from bench.yardsticks.signature import Signature
+from bench.yardsticks.verification import Verification
 
 DISTURBED_CORES = 0.25
 """If other processes kept more cores busy than this, a ratio of two rates is unreliable."""
@@ -34,6 +36,8 @@ def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], not
         _refreshes(refreshes),
         _appends(figure for figure in figures if isinstance(figure, Appends)),
         _signatures([figure for figure in figures if isinstance(figure, Signature)]),
+        _verifications(figure for figure in figures if isinstance(figure, Verification)),
+        _revocations(figure for figure in figures if isinstance(figure, Revocation)),
         _connections(figure for figure in figures if isinstance(figure, Connections)),
         _disk(figure for figure in figures if isinstance(figure, Disk)),
         _edge(figure for figure in figures if isinstance(figure, Edge)),
@@ -88,6 +92,7 @@ def _refreshes(figures: Sequence[Refresh]) -> Table:
         "p99\nms",
         "service",
         "read\nmodel",
+        "feed",
         "notary",
         "broker",
         "load",
@@ -95,7 +100,10 @@ def _refreshes(figures: Sequence[Refresh]) -> Table:
         "errors",
     )
     for figure in figures:
-        cpu = (f"{figure.load.cpu_us[name]:.0f}" for name in ("service", "projector", "notary", "broker", "load"))
+        cpu = (
+            f"{figure.load.cpu_us[name]:.0f}"
+            for name in ("service", "projector", "publisher", "notary", "broker", "load")
+        )
         others = f"{figure.load.others:.1f}"
         table.add_row(
             figure.sync, str(figure.in_flight), *_load(figure.load), *cpu, others, _counts(figure.load.errors)
@@ -120,6 +128,26 @@ def _signatures(figures: Sequence[Signature]) -> Table:
     table = _table("One ES256 signature, joserfc; its drift is the machine's", "when", "CPU µs", "drift")
     for figure in figures:
         table.add_row(figure.when, f"{figure.cpu_us:.1f}", f"{figure.cpu_us / figures[0].cpu_us - 1:+.1%}")
+    return table
+
+
+def _verifications(figures: Iterable[Verification]) -> Table:
+    columns = "joserfc's own", "the library's", "with many revoked", "revoked families", "their memory MB"
+    table = _table("Verification of an ES256 access token, CPU µs", "", *columns)
+    for figure in figures:
+        times = (f"{time:.1f}" for time in (figure.joserfc_us, figure.cpu_us, figure.crowded_us))
+        table.add_row("", *times, f"{figure.families:,}", f"{figure.memory_mb:.0f}")
+    return table
+
+
+def _revocations(figures: Iterable[Revocation]) -> Table:
+    columns = "verifiers", "samples", "refreshes/s", "p50 ms", "p99 ms", "publish p50 ms", "publish p99 ms"
+    title = "From an acknowledged revocation to its rejection by all; from a raw publish to its receipt by as many"
+    table = _table(title, "", *columns)
+    for figure in figures:
+        times = figure.p50_ms, figure.p99_ms, figure.round_p50_ms, figure.round_p99_ms
+        counts = f"{figure.verifiers}", f"{figure.samples}", f"{figure.refreshes_per_second:,.0f}"
+        table.add_row("", *counts, *(f"{time:.2f}" for time in times))
     return table
 
 

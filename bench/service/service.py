@@ -67,8 +67,8 @@ async def serving(sync: str) -> AsyncIterator[Service]:
         async with running(ServiceOptions(data, port=0, sync=SYNCS[sync], notary=True)) as where:
             async with open_bus(data, None, "operator") as bus:
                 await apply_seed(bus, SEED)
-            modules = "heirloom.replica", "heirloom.projector", "heirloom.notary", "nats-server"
-            parts = zip(("service", "projector", "notary", "broker"), modules, strict=True)
+            modules = "heirloom.replica", "heirloom.projector", "heirloom.publisher", "heirloom.notary", "nats-server"
+            parts = zip(("service", "projector", "publisher", "notary", "broker"), modules, strict=True)
             processes = {name: _with_children(child(program)) for name, program in parts}
             yield Service(sync, data, where.host, credentials.load(data), processes)
 
