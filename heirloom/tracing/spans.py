@@ -28,8 +28,7 @@ from service.context import Context
 from service.decide.decision import Decision
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
-from service.families.earlier_keys import Count, count_nothing
-from service.families.families import CommittedDecision, Decide, Families
+from service.families.families import CommittedDecision, Count, Decide, Families, count_nothing
 from service.received_request import Endpoint
 from service.request import Request
 

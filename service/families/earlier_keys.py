@@ -1,36 +1,33 @@
 """The keys with which an older generation was redeemed, read back from a family's earlier commits (ADR 50)."""
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 from events.aggregates.aggregate_names import Aggregate
-from events.aggregates.family_events import TokenRedeemed
+from events.aggregates.family import MAX_LATE_DUPLICATES
+from events.aggregates.family_events import LateDuplicateRefused, TokenRedeemed
 from events.log.log import Log
 
 MAX_COMMITS_BACK = 32
-"""How many of the family's last commits are read. A key that redeemed a generation before them is not found."""
+"""How many of the family's last commits are searched. A key that redeemed a generation before them is not found.
 
-Count: TypeAlias = Callable[[], None]
-"""Counts one more read as a request of the caller."""
-
-
-def count_nothing() -> None:
-    """Earlier keys decide nothing here, so no commit is read."""
+Records of late duplicates are read besides and do not count: else those that are spared would shorten the search for
+the next ones. A family has at most `MAX_LATE_DUPLICATES` of them.
+"""
 
 
-async def keys_of(log: Log, family: Aggregate, last: int, generation: int, count: Count) -> tuple[str, ...]:
+async def keys_of(log: Log, family: Aggregate, last: int, generation: int) -> tuple[str, ...]:
     """The digests of the `Idempotency-Key`s that redeemed that generation; `last` is the family's last sequence.
 
     Commits do not change, so the answer holds for every later commit of the family too. Raises `Unavailable`, and
     `UnreadableCommit`.
     """
     keys: list[str] = []
-    seq = last
-    for _ in range(MAX_COMMITS_BACK):
-        count()
+    seq, searched = last, 0
+    for _ in range(MAX_COMMITS_BACK + MAX_LATE_DUPLICATES):
+        if searched == MAX_COMMITS_BACK:
+            break
         commit = await log.commit_at(family, seq)
         if commit is None:
             break
+        searched += type(commit.events[0]) is not LateDuplicateRefused
         for event in commit.events:
             if isinstance(event, TokenRedeemed) and event.credential == "refresh_token":
                 if event.generation < generation:

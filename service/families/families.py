@@ -20,7 +20,7 @@ from service import clock
 from service.decide.decision import Decision, Done, Granted, Outcome, Refused, blocked
 from service.families.cache import FamilyCache, LoadedFamily, from_head
 from service.families.counters import FamilyCounters
-from service.families.earlier_keys import Count, count_nothing, keys_of
+from service.families.earlier_keys import keys_of
 from service.keys.mac_tokens import new_id
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from service.registry.change_aggregate import CONFLICT_TIMEOUT_SECONDS
@@ -48,6 +48,14 @@ Decide: TypeAlias = Callable[[LoadedFamily, datetime, str], Decision]
 
 Publish: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
 """`(tenant, family id, seq, body)` of a commit that was appended: publishes it to the other replicas."""
+
+
+Count: TypeAlias = Callable[[], None]
+"""Counts the reading of earlier commits as one more request of the caller."""
+
+
+def count_nothing() -> None:
+    """Earlier keys decide nothing here, so no earlier commit is read."""
 
 
 async def _publish_nothing(_tenant: str, _family_id: str, _seq: int, _body: bytes) -> None:
@@ -89,7 +97,7 @@ class Families:
 
         Decides again whenever another commit came first. A decision without events, and every refusal, is made on the
         state that the stream's leader has. `new`: the family cannot exist yet, which saves a read. `count` is called
-        for each earlier commit that is read. If tokens or a grant would begin for a blocked person, the outcome is
+        once if earlier commits are read. If tokens or a grant would begin for a blocked person, the outcome is
         `Refused`. Raises `Unavailable`, and `UnreadableCommit`.
         """
         aggregate = aggregate_names.family(tenant, family_id)
@@ -106,7 +114,8 @@ class Families:
                 loaded = await self._load(aggregate, leader=True)
                 continue
             if decision.unless_key_of is not None:
-                keys = await keys_of(self._log, aggregate, loaded.seq, decision.unless_key_of, count)
+                count()
+                keys = await keys_of(self._log, aggregate, loaded.seq, decision.unless_key_of)
                 loaded = replace(loaded, redeemed_with=keys)
                 continue
             if not decision.events:
@@ -131,7 +140,9 @@ class Families:
                     await self._people.newest(tenant, state.sub)
                 if asyncio.get_running_loop().time() > deadline:
                     raise Unavailable("too many requests for one family at once") from None
-                loaded = await self._load(aggregate, leader=True)
+                # earlier commits do not change: keys that were read once are not read again
+                keys_read = loaded.redeemed_with
+                loaded = replace(await self._load(aggregate, leader=True), redeemed_with=keys_read)
                 continue
             except Unavailable:
                 self.cache.forget(key)

@@ -27,8 +27,7 @@ from service.decide.decision import Decision
 from service.endpoints import authorize, introspect, revoke, token
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
-from service.families.earlier_keys import Count, count_nothing
-from service.families.families import CommittedDecision, Decide
+from service.families.families import CommittedDecision, Count, Decide, count_nothing
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import MacTokens, new_id
 from service.keys.signing_key import SigningKey

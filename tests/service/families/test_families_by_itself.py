@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from events.aggregates import aggregate_names
 from events.aggregates.aggregate_names import Aggregate
-from events.aggregates.family import AccessToken, FamilyState
+from events.aggregates.family import MAX_LATE_DUPLICATES, AccessToken, FamilyState
 from events.aggregates.family_commit import codec
 from events.aggregates.family_events import (
     DeviceAuthorizationStarted,
@@ -34,7 +34,7 @@ from service.decide.policy import Rules
 from service.decide.refresh_token import redeem
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
-from service.families.earlier_keys import MAX_COMMITS_BACK, count_nothing, keys_of
+from service.families.earlier_keys import MAX_COMMITS_BACK, keys_of
 from service.families.families import APPROVED, CommittedDecision, Decide, Families
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from tests.service.decide.given import RULES, answering, issuing, redeeming, redeeming_device_code
@@ -212,7 +212,7 @@ async def test_the_person_is_looked_up_only_when_something_begins() -> None:
 
 
 async def test_the_keys_of_an_older_generation_are_read_back() -> None:
-    """From the leader's last commit down to the generation before it; each commit that is read is counted."""
+    """From the leader's last commit down to the generation before it; together they count once, before the first."""
     world = World()
     await world.rotate(4)
     counted: list[int] = []
@@ -222,7 +222,7 @@ async def test_the_keys_of_an_older_generation_are_read_back() -> None:
     assert world.newest_events() == (LateDuplicateRefused(1, 4, "web", Retry("key 1", "body")),)
     heads = [("head", False), ("head", True)]
     assert world.asked == [*heads, *(("commit", seq) for seq in (5, 4, 3, 2)), ("append", None)]
-    assert counted == [2, 3, 4, 5]
+    assert counted == [2]
     assert (one.counters.late_duplicates, one.counters.reused) == (1, 0)
 
 
@@ -246,7 +246,7 @@ async def test_every_redemption_of_a_generation_counts() -> None:
             return redeem(loaded.state, command._replace(now=now))
 
         await one.decide("acme", "f1", "client:web", used)
-    keys = await keys_of(cast("Log", world), aggregate_names.family("acme", "f1"), 4, 0, lambda: None)
+    keys = await keys_of(cast("Log", world), aggregate_names.family("acme", "f1"), 4, 0)
     assert keys == ("use 2", "use 1", "use 0")
 
 
@@ -264,7 +264,7 @@ async def test_only_the_keys_of_refreshes_count() -> None:
         return SimpleNamespace(events=(redeemed[seq],), prev_seq=seq - 1) if seq else None
 
     log = cast("Log", SimpleNamespace(commit_at=commit_at))
-    keys = await keys_of(log, aggregate_names.family("acme", "f1"), 3, 0, count_nothing)
+    keys = await keys_of(log, aggregate_names.family("acme", "f1"), 3, 0)
     assert (keys, read) == (("refresh",), [3, 2, 1, 0])
 
 
@@ -280,6 +280,56 @@ async def test_few_commits_are_read_back() -> None:
     await world.replica().decide("acme", "f1", "client:web", presenting(0))
     assert sum(kind == "commit" for kind, _ in world.asked) == MAX_COMMITS_BACK
     assert [type(event) for event in world.newest_events()] == [TokenReuseDetected, FamilyRevoked]
+
+
+async def test_what_is_recorded_of_late_duplicates_does_not_shorten_the_search() -> None:
+    """CONTRACT §3.8: however often the same request comes late, the family lives; reads stay bounded and exact."""
+    world = World()
+    await world.rotate(MAX_COMMITS_BACK + 1)
+    for sent in range(MAX_LATE_DUPLICATES + 2):
+        world.asked.clear()
+        late = await world.replica().decide("acme", "f1", "client:web", presenting(1))
+        assert isinstance(late.outcome, Refused) and late.state is not None and late.state.revoked is None
+        read = sum(kind == "commit" for kind, _ in world.asked)
+        assert read == MAX_COMMITS_BACK + min(sent, MAX_LATE_DUPLICATES)
+    await world.replica().decide("acme", "f1", "client:web", presenting(0))
+    assert [type(event) for event in world.newest_events()] == [TokenReuseDetected, FamilyRevoked]
+
+
+async def test_a_log_full_of_such_records_is_not_read_without_bound() -> None:
+    """The service writes few of them; what else may lie in the log makes no search longer."""
+    world = World()
+    await world.rotate(2)
+
+    def recorded(_loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+        return Decision(Done(), (LateDuplicateRefused(0, 2, "web", Retry("key 0", "body")),))
+
+    for _ in range(MAX_COMMITS_BACK + MAX_LATE_DUPLICATES + 1):
+        await world.replica().decide("acme", "f1", "client:web", recorded)
+    world.asked.clear()
+    await world.replica().decide("acme", "f1", "client:web", presenting(0))
+    assert sum(kind == "commit" for kind, _ in world.asked) == MAX_COMMITS_BACK + MAX_LATE_DUPLICATES
+
+
+async def test_a_conflict_reads_no_key_again() -> None:
+    """A key that redeemed a generation stays that, whatever commit comes first; nor is the request counted again."""
+    world = World()
+    await world.rotate(4)
+
+    class Busy(World):
+        async def append(self, place: str, filter: str, body: bytes, expected: int, *, guard: Any = None) -> int:
+            if len(world.commits) < 8:
+                await world.replica().decide("acme", "f1", "client:web", presenting(len(world.commits) - 1))
+            return await super().append(place, filter, body, expected, guard=guard)
+
+    busy = Busy()
+    busy.commits = world.commits
+    counted: list[None] = []
+    one = busy.replica()
+    await one.decide("acme", "f1", "client:web", presenting(1), count=lambda: counted.append(None))
+    assert world.newest_events() == (LateDuplicateRefused(1, 7, "web", Retry("key 1", "body")),)
+    assert [asked for asked in busy.asked if asked[0] == "commit"] == [("commit", seq) for seq in (5, 4, 3, 2)]
+    assert (one.counters.conflicts, len(counted)) == (3, 1)
 
 
 async def test_a_late_duplicate_is_decided_on_the_newest_commit() -> None:
