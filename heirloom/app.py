@@ -16,6 +16,7 @@ from events.bus.faststream_broker import Broker
 from events.fairness.request_gate import Gate
 from events.jetstream.other_streams import refuse_other_streams
 from events.log import stream
+from events.log.books import stream_of
 from events.log.jetstream_api import Unavailable
 from events.task_cancellation import end
 from events.task_set import TaskSet
@@ -47,6 +48,7 @@ from service.keys.seal import Seal
 from service.read_model_client import ReadModelClient
 from service.registry.registry import Registry
 from service.replicas.appended import AppendedCommits
+from service.replicas.book_keeper import BookKeeper, BookLimits
 from service.replicas.broker_clock import TOLERATED_SECONDS, Skew
 from service.replicas.completed_cut_offs import CompletedCutOffs
 from service.replicas.device_polls import DevicePolls
@@ -79,6 +81,7 @@ class ReplicaSettings(NamedTuple):
     try_doors: bool = True
     max_clock_skew: int = TOLERATED_SECONDS
     cache_bytes: int = DEFAULT_BYTES
+    book_limits: BookLimits = BookLimits()
 
 
 class Disconnected(Exception):
@@ -183,7 +186,10 @@ async def _prepared(
     await replica.start(buses.log, settings.required.copies)
     used = UsedAssertions(buses.log)
     await used.start(settings.required.copies, settings.max_clock_skew)
-    known = (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES, revocations.STREAM)
+    books = replica.context.log.books
+    await books.look()
+    numbers = range(1, books.newest.number + 2)  # the next one may be made just now
+    known = (*map(stream_of, numbers), *stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES, revocations.STREAM)
     await refuse_other_streams(buses.log, known)
     return replica, ClientAuthentication(replica.context, used)
 
@@ -194,6 +200,8 @@ async def _administer(buses: Buses, context: AdminContext, leaving: contextlib.A
     await reactor.start()
     reacting = asyncio.create_task(reactor.run())
     _leave_by(leaving, partial(end, (reacting,)))
+    closing = asyncio.create_task(context.books.watch())
+    _leave_by(leaving, partial(end, (closing,)))
     gate = Gate(ORDERS_PER_SECOND)
     admin = Broker(buses.admin.connection, gate, buses.admin.callers.own_inbox)
     serve_admin(admin, context)
@@ -242,7 +250,8 @@ def _constructed(settings: ReplicaSettings, buses: Buses, keys: Keyring, parts: 
     ending = _Ending(connections, TokenConnections(families, registry, connections))
     context = Context(the_log, registry, families, keys, skew, RequestRates(registry), devices, Pages(log_bus))
     read_model, completed = ReadModelClient(buses.inquiry), CompletedCutOffs(log_bus, the_log, seal)
-    admin = AdminContext(the_log, registry, families, keys, skew, replicas, read_model, completed)
+    books = BookKeeper(log_bus, the_log, replicas, settings.book_limits)
+    admin = AdminContext(the_log, registry, families, keys, skew, replicas, read_model, completed, books)
     return _Replica(context, admin, ending, news, answers)
 
 

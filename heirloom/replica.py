@@ -1,8 +1,9 @@
 """A service replica as a process: `python -m heirloom.replica`, started by `heirloom up` or by an orchestrator.
 
 It reads HEIRLOOM_NATS_URL, HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1), HEIRLOOM_MAX_CLOCK_SKEW (300,
-seconds; the same for every replica), HEIRLOOM_CACHE_BYTES (268435456: of commits, in memory) and HEIRLOOM_DATA (the
-directory of the credentials; unset where the URL contains some). Before it serves, it tests what strangers may do on
+seconds; the same for every replica), HEIRLOOM_CACHE_BYTES (268435456: of commits, in memory), HEIRLOOM_BOOK_SUBJECTS
+(1000000) and HEIRLOOM_BOOK_BYTES (4294967296), at which the open book is closed, and HEIRLOOM_DATA (the directory of
+the credentials; unset where the URL contains some). Before it serves, it tests what strangers may do on
 that broker (`heirloom.exposure.doors`), unless HEIRLOOM_INSECURE is set. It prints `ready`. SIGTERM drains it, and so
 does the end of its standard input where HEIRLOOM_PARENT is set; it exits with 0, or with 1 and one line.
 """
@@ -31,6 +32,8 @@ from service.families.cache import DEFAULT_BYTES, MIN_BYTES
 from service.json_log import JsonLog, install
 from service.keys.keyring import KeyringError
 from service.registry.tenant import KeyMismatch
+from service.replicas.book_keeper import DEFAULT_BYTES as DEFAULT_BOOK_BYTES
+from service.replicas.book_keeper import DEFAULT_SUBJECTS, MIN_SUBJECTS, BookLimits
 from service.replicas.broker_clock import TOLERATED_SECONDS
 
 
@@ -72,14 +75,18 @@ def _settings() -> ReplicaSettings:
         credentials=credentials.of_environment(),
         try_doors="HEIRLOOM_INSECURE" not in os.environ,
         max_clock_skew=int(os.environ.get("HEIRLOOM_MAX_CLOCK_SKEW", TOLERATED_SECONDS)),
-        cache_bytes=_cache_bytes(),
+        cache_bytes=_number("HEIRLOOM_CACHE_BYTES", "bytes", DEFAULT_BYTES, MIN_BYTES),
+        book_limits=BookLimits(
+            _number("HEIRLOOM_BOOK_SUBJECTS", "subjects", DEFAULT_SUBJECTS, MIN_SUBJECTS),
+            _number("HEIRLOOM_BOOK_BYTES", "bytes", DEFAULT_BOOK_BYTES, MIN_BYTES),
+        ),
     )
 
 
-def _cache_bytes() -> int:
-    given = os.environ.get("HEIRLOOM_CACHE_BYTES", str(DEFAULT_BYTES))
-    if not re.fullmatch(r"[0-9]{1,15}", given) or int(given) < MIN_BYTES:
-        sys.exit(f"heirloom: HEIRLOOM_CACHE_BYTES is {given!r}, and must be a number of bytes, {MIN_BYTES} or more")
+def _number(name: str, of: str, default: int, least: int) -> int:
+    given = os.environ.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,15}", given) or int(given) < least:
+        sys.exit(f"heirloom: {name} is {given!r}, and must be a number of {of}, {least} or more")
     return int(given)
 
 

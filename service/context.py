@@ -9,6 +9,7 @@ from service.keys.keyring import Keyring
 from service.read_model_client import ReadModelClient
 from service.registry.registry import Registry
 from service.registry.tenant import Client, Tenant
+from service.replicas.book_keeper import BookKeeper
 from service.replicas.broker_clock import Skew
 from service.replicas.completed_cut_offs import CompletedCutOffs
 from service.replicas.device_polls import DevicePolls
@@ -72,3 +73,4 @@ class AdminContext(NamedTuple):
     replicas: Replicas
     read_model: ReadModelClient
     completed: CompletedCutOffs
+    books: BookKeeper

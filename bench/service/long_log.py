@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 from nats.aio.client import Client
 
-from events.aggregates import aggregate_names, client, family, family_commit, family_events, subject, tenant
+from events.aggregates import aggregate_names, client, family, family_commit, family_events, settings, subject
 from events.aggregates.commit import VERSION, Codec, Commit, digest
 from events.aggregates.family import FamilyState
 from events.aggregates.family_events import (
@@ -98,8 +98,8 @@ class MadeUpLog:
 
     def _registrations(self) -> Iterator[StoredMessage]:
         for name in TENANTS:
-            configured = tenant.TenantConfigured(TenantSettings(issuer=f"https://{name}.example"))
-            yield self._order(aggregate_names.tenant(name).live, tenant.codec, tenant.evolve, configured)
+            configured = settings.TenantConfigured(TenantSettings(issuer=f"https://{name}.example"))
+            yield self._order(aggregate_names.tenant(name).live, settings.codec, settings.evolve, configured)
             for client_id in CLIENTS:
                 registered = client.ClientConfigured(ClientSettings(scope=SCOPES[1], may_issue=True))
                 yield self._order(aggregate_names.client(name, client_id).live, client.codec, client.evolve, registered)

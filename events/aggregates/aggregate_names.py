@@ -11,9 +11,13 @@ EVERYTHING = "tokens.*.>"
 CHECKPOINTS = "CHECKPOINTS"
 """The stream of the notary's checkpoints, which is not part of the log that they sign."""
 CHECKPOINT = "tokens.checkpoint"
-REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*", "tokens.*.role.*")
-"""The subjects that every replica keeps in memory: settings, clients, signing keys, cut-offs, named roles."""
-SETTINGS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*")
+NO_TENANT = "_"
+"""In the place of a tenant's name, what is of no tenant; no tenant can have that name."""
+BOOK = f"tokens.{NO_TENANT}.book"
+"""The subject of the commits about the log's own books."""
+REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*", "tokens.*.role.*", BOOK)
+"""The subjects that every replica keeps in memory: settings, clients, signing keys, cut-offs, named roles, books."""
+SETTINGS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", BOOK)
 """Those of them on which replicas decide without reading the log."""
 CUT_OFFS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.subject.*")
 """The subjects on which a commit may end families."""
@@ -96,6 +100,11 @@ def role(tenant: str, name: str) -> Aggregate:
 def subject(tenant: str, sub: str) -> Aggregate:
     """The cut-offs of one person. The NATS subject has a digest, because a `sub` may contain any character."""
     return single(f"tokens.{tenant}.subject.{subject_digest(sub)}")
+
+
+def book() -> Aggregate:
+    """The books of the log."""
+    return single(BOOK)
 
 
 def subject_digest(sub: str) -> str:

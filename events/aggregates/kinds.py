@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from events.aggregates import client, family_commit, key, role, subject, tenant
+from events.aggregates import book, client, family_commit, key, role, settings, subject
 from events.aggregates.aggregate_names import CLIENT_ID, FAMILY_ID, ROLE_NAME
 from events.aggregates.commit import Codec, Time
 from events.aggregates.following import Fold, fold_and_check, folding
@@ -40,11 +40,12 @@ KINDS = {
     kind.name: kind
     for kind in (
         FAMILY,
-        Kind("tenant", 3, re.compile("tenant"), tenant.codec, folding(tenant.evolve)),
+        Kind("tenant", 3, re.compile("tenant"), settings.codec, folding(settings.evolve)),
         Kind("client", 4, CLIENT_ID, client.codec, folding(client.evolve)),
         Kind("key", 4, re.compile("[A-Za-z0-9_-]{1,64}"), key.codec, folding(key.evolve)),
         Kind("role", 4, ROLE_NAME, role.codec, folding(role.evolve)),
         Kind("subject", 4, re.compile("[0-9a-f]{32}"), subject.codec, folding(subject.evolve)),
+        Kind("book", 3, re.compile("book"), book.codec, folding(book.evolve)),
     )
 }
 """By the third token of the subject."""

@@ -1,4 +1,6 @@
-"""Policy as data (CONTRACT §4): settings of tenants, which clients override. Names are those of RFC 7591, if any.
+"""Policy as data (CONTRACT §4): settings of tenants, which clients override, and a tenant's aggregate.
+
+Names are those of RFC 7591, if any. A tenant's settings are the aggregate `tokens.<tenant>.tenant`.
 
 None means "not set here": then the tenant's value or the default holds. All durations are whole seconds.
 """
@@ -6,6 +8,8 @@ None means "not set here": then the tenant's value or the default holds. All dur
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+
+from events.aggregates.commit import Codec, Commit
 
 GrantType: TypeAlias = Literal[
     "authorization_code",
@@ -67,3 +71,30 @@ class ClientSettings(Policy, frozen=True):
     may_authorize: bool = False
     may_introspect: bool = False
     may_exchange: tuple[str, ...] = ()
+
+
+class TenantConfigured(msgspec.Struct, frozen=True, tag_field="type", tag="TenantConfigured", omit_defaults=True):
+    """The tenant's settings changed. Settings that are omitted have their defaults.
+
+    `longest_ttl` (seconds) is the longest `access_token_ttl` of earlier settings, if longer than this one's.
+    """
+
+    settings: TenantSettings
+    longest_ttl: int | None = None
+
+
+class TenantState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The current settings. `longest_ttl` is as in `TenantConfigured`."""
+
+    settings: TenantSettings
+    longest_ttl: int | None = None
+
+
+TenantEvent: TypeAlias = TenantConfigured
+TenantCommit: TypeAlias = Commit[TenantEvent, TenantState]
+codec: Codec[TenantEvent, TenantState] = Codec(TenantCommit)
+
+
+def evolve(_state: TenantState | None, event: TenantEvent) -> TenantState:
+    """The state after `event`."""
+    return TenantState(event.settings, event.longest_ttl)

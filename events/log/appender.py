@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 from nats.errors import Error as NatsError
 
+from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
 from events.histogram import Histogram
 from events.log.batch_choice import BatchChoice
@@ -24,6 +25,7 @@ from events.task_set import TaskSet
 
 WRONG_LAST_SEQUENCE = 10071
 WRITE_IN_FLIGHT = 10164
+WRONG_STREAM = 10060
 ATTEMPT_SECONDS = 0.8
 """How long one attempt waits for its acknowledgement before the leader is asked whether it was stored."""
 APPEND_TIMEOUT_SECONDS = 1.7
@@ -44,13 +46,28 @@ class TooLarge(Exception):
 
 
 class Append(NamedTuple):
-    """A commit under way: `body` for `subject`, valid only if `guard` (a filter and its last sequence) still holds."""
+    """A commit under way: `body` for `subject`, valid only if `guard` (a filter and its last sequence) still holds.
+
+    That sequence is one of the stream that the commit is for. If it is 0, the commit names the `stream`.
+    """
 
     subject: str
     filter: str
     body: bytes
     guard: tuple[str, int]
     answer: "asyncio.Future[Ack]"
+    stream: str
+
+
+class Found(NamedTuple):
+    """What the log holds of an append without a good acknowledgement.
+
+    `message` is the sequence and the body of the first message of the aggregate after the expected one, None if there
+    is none. If the append `is_late`, the stream that it was for takes no more commits.
+    """
+
+    message: tuple[int, bytes] | None = None
+    is_late: bool = False
 
 
 class Ack(msgspec.Struct, frozen=True):
@@ -63,15 +80,19 @@ class Ack(msgspec.Struct, frozen=True):
 _TIMED_OUT = Ack(error=ApiError(408, 0, "no acknowledgement in time"))
 _ack_decoder = msgspec.json.Decoder(Ack)
 
-FindNext = Callable[[str, int], Awaitable[tuple[int, bytes] | None]]
-"""`(filter, after)` → sequence and body of the first message under `filter` after that sequence, from the leader."""
+FindNext = Callable[[str, int, tuple[int, str]], Awaitable[Found]]
+"""`(filter, after, (sequence, stream))` → what became of an append, from the leader of the stream that it was for.
+
+That is the stream of the sequence that the append expected, or the one that it named.
+"""
 
 
 class Appender:
-    """Appends through one connection. `find_next` must read from the stream's leader."""
+    """Appends to a stream, or a book of the log, through one connection. `find_next` must read from the leader."""
 
-    def __init__(self, connection: Connection, find_next: FindNext) -> None:
+    def __init__(self, connection: Connection, find_next: FindNext, stream: str = STREAM) -> None:
         self._connection = connection
+        self._stream = stream
         self._find_next = find_next
         self._inbox = connection.new_inbox()
         self._ids = itertools.count(1)
@@ -93,9 +114,16 @@ class Appender:
         await self._connection.listen(f"{self._inbox}.*", self._acknowledged)
 
     async def append(
-        self, subject: str, filter: str, body: bytes, expected: int, *, guard: tuple[str, int] | None = None
+        self,
+        subject: str,
+        filter: str,
+        body: bytes,
+        expected: int,
+        *,
+        guard: tuple[str, int] | None = None,
+        stream: str | None = None,
     ) -> int:
-        """Append `body` if `expected` is still the last sequence under `filter` (0: there is none yet).
+        """Append `body` if `expected` is still the last sequence under `filter` (0: there is none in `stream` yet).
 
         A `guard`, another filter and its last sequence, is checked instead: for the first commit of an aggregate whose
         random name no other writer can have chosen. Returns the commit's sequence once it is acknowledged. Raises
@@ -103,10 +131,10 @@ class Appender:
         """
         if len(body) > self._connection.max_payload - HEADERS_BYTES:
             raise TooLarge(f"a commit of {len(body)} bytes for {subject}")
-        loop = asyncio.get_running_loop()
+        loop, stream = asyncio.get_running_loop(), stream or self._stream
         deadline = loop.time() + APPEND_TIMEOUT_SECONDS
         while True:
-            append = Append(subject, filter, body, guard or (filter, expected), loop.create_future())
+            append = Append(subject, filter, body, guard or (filter, expected), loop.create_future(), stream)
             if self._batch_choice.together or self._waiting:
                 self._waiting.append(append)
                 self._schedule()
@@ -118,12 +146,13 @@ class Appender:
             if ack.error.err_code != WRITE_IN_FLIGHT:
                 # An acknowledgement may have been lost, and a conflict may be with our own earlier attempt.
                 # The first message after `expected` decides: it is this commit, another one, or there is none.
-                found = await self._find_next(filter, expected)
-                if found is not None and found[1] == body:
-                    return found[0]
-                if found is not None or (guard is not None and ack.error.err_code == WRONG_LAST_SEQUENCE):
+                found = await self._find_next(filter, expected, (append.guard[1], stream))
+                if found.message is not None and found.message[1] == body:
+                    return found.message[0]
+                is_overtaken = found.message is not None or found.is_late
+                if is_overtaken or (guard is not None and ack.error.err_code == WRONG_LAST_SEQUENCE):
                     raise Conflict(filter)
-                if guard is not None and ack.error == _TIMED_OUT.error:
+                if guard is not None and (ack.error == _TIMED_OUT.error or ack.error.err_code == WRONG_STREAM):
                     # the attempt may still be under way, and nothing would reject a second one
                     raise Unavailable(ack.error.description)
             if loop.time() > deadline:
@@ -247,10 +276,12 @@ class Appender:
 
 
 def _expectation(append: Append) -> dict[str, str]:
+    """The headers that make it conditional. A sequence is of one stream only; that nothing is there yet, of any."""
+    named = {} if append.guard[1] else {"Nats-Expected-Stream": append.stream}
     return {
         "Nats-Expected-Last-Subject-Sequence": str(append.guard[1]),
         "Nats-Expected-Last-Subject-Sequence-Subject": append.guard[0],
-    }
+    } | named
 
 
 def _refused(error: Exception) -> Ack:

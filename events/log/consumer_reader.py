@@ -1,8 +1,8 @@
-"""Reads the log in order through a consumer, from any sequence, without an end or up to one.
+"""Reads the log in order through consumers, from any sequence, without an end or up to one, book after book.
 
-It uses an ephemeral pull consumer without acknowledgements. When that is lost (the broker restarted, the connection
-broke), the next consumer begins where this reader is, so a reader receives every message once and in order. At most two
-requests are open, so a slow reader holds a bounded number of messages however long the log is.
+In each book it uses an ephemeral pull consumer without acknowledgements. When that is lost (the broker restarted, the
+connection broke), the next consumer begins where this reader is, so a reader receives every message once and in order.
+At most two requests are open, so a slow reader holds a bounded number of messages however long the log is.
 """
 
 import asyncio
@@ -15,8 +15,12 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
 
-from events.aggregates.aggregate_names import STREAM
+from events.aggregates.aggregate_names import BOOK, STREAM
+from events.aggregates.book import BookClosing
+from events.aggregates.commit import type_of
 from events.bus.connection import Connection
+from events.log.books import Book, Books, books_of
+from events.log.jetstream_api import NO_MESSAGE, JetStreamMissing, request_json
 from events.log.stored_message import StoredMessage
 
 REQUEST_SIZE = 512
@@ -24,6 +28,8 @@ REQUEST_SECONDS = 5.0
 HEARTBEAT_SECONDS = 1.0
 SILENT_SECONDS = 10.0
 """After so long without a message, create another consumer: this one may read a copy of the stream that is behind."""
+CLOSING_SECONDS = 0.1
+"""While a book closes, between two looks whether the next one is there."""
 REREAD_SECONDS = (0.1, 0.4, 1.6)
 """How long to wait before each further look at a gap: a copy that catches up may show one."""
 
@@ -48,21 +54,51 @@ async def read(
 
     With `until`, reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes on
     for ever. The first batch may be empty, if the log is. `last_per_subject` begins with the last message of each
-    subject instead of `start`. Without `filters` it reads all messages.
+    subject, in each book, instead of `start`. Without `filters` it reads all messages.
     """
-    reader = _Reader(connection, stream, filters, start, last_per_subject)
-    try:
-        while True:
-            batch = await reader.next_batch()
-            if until is not None and batch.messages and batch.messages[-1].seq > until:
-                wanted = [stored for stored in batch.messages if stored.seq <= until]
-                yield Batch(wanted, 0)
-                return
-            yield batch
-            if until is not None and (batch.pending == 0 or batch.messages[-1].seq >= until):
-                return
-    finally:
-        await reader.close()
+    books = books_of(connection) if stream == STREAM else Books(connection, stream)
+    position = start
+    while until is None or position <= until:
+        await _look(books)
+        book = books.with_sequence(position)
+        reader = _Reader(connection, book.stream, filters, position, last_per_subject)
+        try:
+            async for batch in _read_book(reader, books, book):
+                if until is not None and batch.messages and batch.messages[-1].seq > until:
+                    yield Batch([stored for stored in batch.messages if stored.seq <= until], 0)
+                    return
+                yield batch
+                position = batch.messages[-1].seq + 1 if batch.messages else position
+                if until is not None and (batch.pending == 0 or position > until):
+                    return
+        finally:
+            await reader.close()
+        position = next((each.first for each in books.in_order() if each.number > book.number), position)
+
+
+async def _read_book(reader: "_Reader", books: Books, book: Book) -> AsyncGenerator[Batch, None]:
+    """Yield what the reader reads, until all of the book is read and there is another one."""
+    is_read = False
+    while not is_read:
+        batch = await reader.next_batch()
+        is_closed = books.newest.number > book.number
+        if batch is not None and (batch.messages or not is_closed):
+            yield Batch(batch.messages, batch.pending + is_closed)
+        if batch is None or (is_closed and batch.pending == 0):
+            is_read = await reader.is_over(books, book)
+
+
+def _closes_a_book(stored: StoredMessage) -> bool:
+    return stored.subject == BOOK and type_of(BookClosing).encode() in stored.body
+
+
+async def _look(books: Books) -> None:
+    while True:
+        try:
+            await books.look()
+            return
+        except (NatsError, JetStreamMissing):
+            await asyncio.sleep(CLOSING_SECONDS)  # there is no broker, no leader yet, or no log
 
 
 class _Reader:
@@ -72,7 +108,7 @@ class _Reader:
         self._connection = connection
         self._stream = stream
         self._filters = list(filters)
-        self._next = start
+        self._start = self._next = start
         self._last_per_subject = last_per_subject
         self._jetstream = connection.jetstream(timeout=2)
         self._consumer: str | None = None
@@ -81,12 +117,29 @@ class _Reader:
         self._delivered = 0
         self._news = asyncio.Event()
         self._failed = False
+        self._closes = False
         self._rereads = 0
         self._received_at = 0.0
         self._open: dict[str, int] = {}
         """Requests under way: inbox → messages still to come."""
 
-    async def next_batch(self) -> Batch:
+    async def is_over(self, books: Books, book: Book) -> bool:
+        """Whether the book is closed, and its leader has nothing that is still to be read."""
+        try:
+            await books.look()
+            if books.newest.number == book.number:
+                return False
+            for filter in self._filters or (">",):
+                request = {"next_by_subj": filter, "seq": self._next}
+                found = await request_json(self._connection, f"STREAM.MSG.GET.{self._stream}", request)
+                if found.get("error", {}).get("err_code") != NO_MESSAGE:
+                    return False
+        except (NatsError, JetStreamMissing):
+            return False  # that is not known now
+        return True
+
+    async def next_batch(self) -> Batch | None:
+        """The next messages; None if there were none for a while."""
         while True:
             if self._consumer is None:
                 first_ever = self._delivered == 0
@@ -96,7 +149,7 @@ class _Reader:
             await self._request_more()
             if not self._arrived and not await self._wait():
                 await self._abandon()
-                continue
+                return None
             batch, self._arrived = self._arrived, []
             self._news.clear()
             if batch and self._misses_some(batch) and self._rereads < len(REREAD_SECONDS):
@@ -109,9 +162,11 @@ class _Reader:
                 self._received_at = asyncio.get_running_loop().time()
                 self._delivered += len(batch)
                 self._next = batch[-1].seq + 1
+                self._closes = self._closes or any(map(_closes_a_book, batch))
                 return Batch(batch, self._pending)
             if self._failed or asyncio.get_running_loop().time() - self._received_at > SILENT_SECONDS:
                 await self._abandon()
+            return None
 
     def _misses_some(self, batch: list[StoredMessage]) -> bool:
         """Whether a gap lies before or in the batch. With filters, that is not known."""
@@ -123,10 +178,10 @@ class _Reader:
 
     async def _wait(self) -> bool:
         try:
-            async with asyncio.timeout(3 * HEARTBEAT_SECONDS):
+            async with asyncio.timeout(CLOSING_SECONDS if self._closes else 3 * HEARTBEAT_SECONDS):
                 await self._news.wait()
         except TimeoutError:
-            return False  # not even a heartbeat, so the consumer is gone
+            return self._closes  # not even a heartbeat, so the consumer is gone
         return True
 
     async def _begin(self) -> int:
@@ -139,7 +194,7 @@ class _Reader:
             filter_subjects=self._filters or None,
             max_waiting=16,
         )
-        if self._last_per_subject and self._next == 1:
+        if self._last_per_subject and self._next == self._start:
             config.deliver_policy = DeliverPolicy.LAST_PER_SUBJECT
         else:
             config.deliver_policy = DeliverPolicy.BY_START_SEQUENCE

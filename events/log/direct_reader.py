@@ -1,4 +1,4 @@
-"""Reads the log in order by batched direct get (NATS ADR-31), for roles that may read and nothing else.
+"""Reads the log in order, book after book, by batched direct get (NATS ADR-31), for roles that may only read.
 
 A role that may create consumers may have messages delivered to any subject; the replies to direct gets go to the
 requester's own inbox, in its own account.
@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 
 from events.aggregates.aggregate_names import EVERYTHING, STREAM
 from events.bus.connection import Connection
+from events.log.books import Book, Books, books_of
 from events.log.consumer_reader import Batch
 from events.log.direct_response import DirectGet
 from events.log.jetstream_api import JetStreamMissing, Unavailable
@@ -55,7 +56,67 @@ async def read_direct(
     `Unavailable` when no broker has answered, or the copy has been behind the leader, for too long; without `until`
     it waits for ever.
     """
-    reader = _Reader(connection, stream, filter, start, until, pause)
+    books = books_of(connection) if stream == STREAM else Books(connection, stream)
+    position = start
+    while until is None or position <= until:
+        await _look(books, position, until)
+        book = books.with_sequence(position)
+        end = until if book.last is None else min(book.last, until or book.last)
+
+        async def pause_or_end(read: Book = book) -> bool:
+            await pause()
+            return await _is_closed(books, read)
+
+        batches = read_stream(connection, position, book.stream, filter=filter, until=end, at_end=pause_or_end)
+        async with aclosing(batches):
+            async for batch in batches:
+                position = batch.messages[-1].seq + 1
+                more = 0 if book is books.newest or position > (until or position) else 1
+                yield Batch(batch.messages, batch.pending + more)
+        if book.last is not None:
+            position = book.last + 1
+        elif until is not None and not await _is_closed(books, book):
+            return
+
+
+async def _look(books: Books, position: int, until: int | None) -> None:
+    """Find out which book is the newest. Raises `Unavailable` as `read_direct`."""
+    deadline = asyncio.get_running_loop().time() + (math.inf if until is None else STALL_TIMEOUT_SECONDS)
+    while True:
+        try:
+            await books.look()
+            return
+        except (NatsError, JetStreamMissing) as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(f"reading stopped before sequence {position}: {error}") from error
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _is_closed(books: Books, book: Book) -> bool:
+    """Whether the book, which was the newest, is certainly closed by now."""
+    try:
+        await books.look()
+    except (NatsError, JetStreamMissing):
+        return False  # that is not known now
+    return books.newest != book
+
+
+async def _go_on() -> bool:
+    await short_pause()
+    return False
+
+
+async def read_stream(
+    connection: Connection,
+    start: int,
+    stream: str,
+    *,
+    filter: str = EVERYTHING,
+    until: int | None = None,
+    at_end: Callable[[], Awaitable[bool]] = _go_on,
+) -> AsyncGenerator[Batch, None]:
+    """As `read_direct`, from one stream. Without `until`, it awaits `at_end` at its end, which tells whether to end."""
+    reader = _Reader(connection, stream, filter, start, until, at_end)
     await reader.open()
     try:
         while not reader.is_done:
@@ -90,7 +151,7 @@ class _Reader:
         filter: str,
         start: int,
         until: int | None,
-        pause: Callable[[], Awaitable[None]],
+        at_end: Callable[[], Awaitable[bool]],
     ) -> None:
         self._connection = connection
         self._stream = stream
@@ -98,7 +159,7 @@ class _Reader:
         self._filter = ">" if self._is_whole else filter
         self._next = start
         self._until = until
-        self._pause = pause
+        self._at_end = at_end
         self.is_done = until is not None and start > until
         self._requests: dict[bytes, DirectGet] = {}
         """By inbox, in the order in which they were sent."""
@@ -118,8 +179,9 @@ class _Reader:
 
     async def next_batch(self) -> Batch | None:
         """Return the answer to the oldest request; None if it was empty or missing."""
-        if self._is_at_end:
-            await self._pause()
+        if self._is_at_end and await self._at_end():
+            self.is_done = True
+            return None
         try:
             await self._request_more()
         except NatsError:
@@ -138,7 +200,7 @@ class _Reader:
             return Batch(messages, 0)
         self._is_at_end = request.left == 0 and self._until is None
         if request.left == 0:
-            await self._at_the_end()
+            await self._reached_end()
         elif (following := next(iter(self._requests.values()), None)) and following.start > self._next:
             self._requests.clear()  # this one was cut short, so the next ones would leave a gap
         left = self._until - self._next + 1 if self._is_whole and self._until is not None else request.left
@@ -193,7 +255,7 @@ class _Reader:
             return [stored for stored in messages if self._next <= stored.seq <= last]
         return messages
 
-    async def _at_the_end(self) -> None:
+    async def _reached_end(self) -> None:
         """Find out whether this is the end of the log, or the copy that answered is behind."""
         self._requests.clear()
         if self._until is None:
@@ -209,7 +271,9 @@ class _Reader:
             self.is_done = True
         else:
             # for a part of the log the leader cannot say; but a copy that has the last message has all before it
-            await message_at(self._connection, self._until, self._stream)
+            async with aclosing(read_stream(self._connection, self._until, self._stream, until=self._until)) as last:
+                async for _ in last:
+                    pass
             self._has_until = True
 
     async def _retry(self, why: str) -> None:

@@ -11,7 +11,15 @@ from typing import Any, NoReturn, get_args
 import msgspec
 
 from events.aggregates import aggregate_names, family_events
-from events.aggregates.aggregate_names import STREAM, TENANT, Aggregate, AggregateName, single, subject_digest
+from events.aggregates.aggregate_names import (
+    NO_TENANT,
+    STREAM,
+    TENANT,
+    Aggregate,
+    AggregateName,
+    single,
+    subject_digest,
+)
 from events.aggregates.commit import VERSION, Commit, Time, UnreadableCommit, type_of
 from events.aggregates.kinds import FAMILY, KINDS, Kind
 from events.log.stored_message import StoredMessage
@@ -62,7 +70,7 @@ def kind_of(place: str) -> Kind | None:
     """The kind of the aggregate with this subject; None if it is no aggregate's."""
     parts = place.split(".")
     kind = KINDS.get(parts[2]) if len(parts) > 2 else None
-    if kind is None or len(parts) != kind.parts or parts[0] != "tokens" or not _is_tenant(parts[1]):
+    if kind is None or len(parts) != kind.parts or parts[0] != "tokens" or not _may_own(parts[1], kind):
         return None
     if kind is FAMILY and parts[4] != "live" and parts[4] != "revoked":
         return None
@@ -151,5 +159,6 @@ def _refuse(why: str) -> NoReturn:
 
 
 @lru_cache(maxsize=1000)  # nearly all messages are of a few tenants
-def _is_tenant(name: str) -> bool:
-    return TENANT.fullmatch(name) is not None
+def _may_own(name: str, kind: Kind) -> bool:
+    """Whether an aggregate of that kind may be of the tenant with this name; the log's own are of none."""
+    return name == NO_TENANT if kind.name == "book" else TENANT.fullmatch(name) is not None

@@ -19,11 +19,10 @@ READ_SECONDS = 1.0
 
 
 class NewestMessages:
-    """Reads from one stream through one connection."""
+    """Reads from any stream through one connection."""
 
-    def __init__(self, connection: Connection, stream: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._stream = stream
         self._inbox = connection.new_inbox()
         self._ids = itertools.count(1)
         self._unanswered: dict[bytes, asyncio.Future[tuple[bytes, bytes]]] = {}
@@ -32,11 +31,11 @@ class NewestMessages:
         """Subscribe to the answers, once before the first request."""
         await self._connection.listen(f"{self._inbox}.*", self._received)
 
-    async def under(self, filter: str) -> StoredMessage | None:
-        """The newest message whose subject matches; None if there is none. Raises `Unavailable`."""
+    async def under(self, filter: str, stream: str) -> StoredMessage | None:
+        """The newest message of that stream whose subject matches; None if there is none. Raises `Unavailable`."""
         inbox = f"{self._inbox}.{next(self._ids)}"
         answer = self._unanswered[inbox.encode()] = asyncio.get_running_loop().create_future()
-        subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
+        subject = f"{self._connection.jetstream_api}.DIRECT.GET.{stream}"
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await self._connection.publish(subject, msgspec.json.encode({"last_by_subj": filter}), inbox)

@@ -11,6 +11,7 @@ import msgspec
 
 from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, AggregateName, tenant
 from events.bus.connection import Connection
+from events.log.books import books_of, is_put_away, missing, number_of, put_away_as, stream_info, stream_of
 from events.log.jetstream_api import NOT_FOUND, JetStreamMissing, request_json, with_a_leader
 
 log = logging.getLogger("heirloom.stream")
@@ -50,11 +51,15 @@ FEED = {"src": REVOKED, "dest": "revoked.{{wildcard(1)}}.{{wildcard(2)}}"}
 were rejected."""
 
 
-def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
-    """The configuration of a new stream: nothing expires, nothing can be deleted, a full one takes no more."""
+def configuration(required: Required, name: str = STREAM, first: int = 1) -> dict[str, Any]:
+    """The configuration of a new stream: nothing expires, nothing can be deleted, a full one takes no more.
+
+    A book of the log (`events.log.books`) begins at the sequence `first`.
+    """
+    is_of_log = number_of(name) is not None
     return {
         "name": name,
-        "subjects": SUBJECTS[name],
+        "subjects": SUBJECTS[STREAM if is_of_log else name],
         "retention": "limits",
         "storage": "file",
         "num_replicas": required.copies,
@@ -68,7 +73,14 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
         "deny_purge": True,
         "allow_direct": True,
         "allow_atomic": True,
-    } | ({"republish": FEED} if name == STREAM else {})
+    } | (({"republish": FEED} | ({"first_seq": first} if first > 1 else {})) if is_of_log else {})
+
+
+def put_away(config: dict[str, Any], *, sealed: bool) -> dict[str, Any]:
+    """The configuration of an open book once it takes no more commits; at last it is `sealed`."""
+    number = number_of(config["name"])
+    assert number is not None
+    return config | {"subjects": [put_away_as(number)]} | ({"sealed": True} if sealed else {})
 
 
 MAY_DIFFER = ("num_replicas", "metadata", "description", "placement", "duplicate_window")
@@ -94,7 +106,7 @@ def deviations(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 async def ensure(connection: Connection, required: Required) -> None:
-    """Create the streams, or verify existing ones.
+    """Create the streams, or verify existing ones, every book of the log among them.
 
     Raises `WeakStream` with each difference, and `JetStreamMissing` if the broker has no JetStream.
     """
@@ -138,6 +150,9 @@ async def _make(
         info = await request_json(connection, f"STREAM.INFO.{name}", {})
         if info.get("error", {}).get("err_code") == NOT_FOUND:
             info = await request_json(connection, f"STREAM.CREATE.{name}", wanted)
+        elif name == STREAM and "config" in info and is_put_away(info["config"]):
+            await _verify_books(connection, Required(wanted["num_replicas"]))
+            return
         elif "config" in info and (better := await mended(info["config"])) != info["config"]:
             info = await request_json(connection, f"STREAM.UPDATE.{name}", better)
         if "error" in info:
@@ -146,6 +161,38 @@ async def _make(
             raise WeakStream(faults, name)
 
     await with_a_leader(make)
+
+
+async def _verify_books(connection: Connection, required: Required) -> None:
+    """Verify all books, of which the first is put away. Raises `WeakStream` and `JetStreamMissing`."""
+    number = first = 1
+    is_last = False
+    while not is_last:
+        name = stream_of(number)
+        info = await stream_info(connection, name)
+        if info is None:  # its closing goes on here, unless a later book is there
+            later = [found["name"] for found in await every_configuration(connection) if _is_later(found, number)]
+            if later:
+                raise WeakStream([f"it is missing, and {min(later)} is there"], name)
+            return
+        is_last = not is_put_away(info["config"])
+        if faults := _faults_of_book(info, configuration(required, name, first), is_last=is_last):
+            raise WeakStream(faults, name)
+        number, first = number + 1, info["state"]["last_seq"] + 1
+
+
+def _is_later(config: dict[str, Any], number: int) -> bool:
+    return (number_of(config["name"]) or 0) > number
+
+
+def _faults_of_book(info: dict[str, Any], wanted: dict[str, Any], *, is_last: bool) -> list[str]:
+    config, state, first = info["config"], info["state"], wanted.get("first_seq", 1)
+    if is_last:
+        return deviations(config, wanted)
+    faults = deviations(config, put_away(wanted, sealed=bool(config.get("sealed"))))
+    if (lacking := state["last_seq"] - first + 1 - state["messages"]) > 0:
+        faults.append(f"it lacks {lacking:,} of its messages")
+    return faults
 
 
 async def _mended(connection: Connection, wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
@@ -173,22 +220,24 @@ async def _mended(connection: Connection, wanted: dict[str, Any], found: dict[st
 
 
 class StreamSize(NamedTuple):
-    """How many messages a stream has, on how many subjects, and its bytes in one copy."""
+    """How many messages the log has, on how many subjects its newest book, and the bytes of one copy of the log."""
 
     messages: int
     subjects: int
     bytes: int
 
 
-async def size(connection: Connection, name: str = STREAM) -> StreamSize:
-    """The stream's size as its leader has it. Raises `JetStreamMissing`."""
-    state = (await _info(connection, name))["state"]
-    return StreamSize(state["messages"], state.get("num_subjects", 0), state["bytes"])
+async def size(connection: Connection) -> StreamSize:
+    """The log's size as the leaders have it. Raises `JetStreamMissing`."""
+    states = await _states(connection)
+    subjects = states[-1].get("num_subjects", 0)
+    return StreamSize(sum(state["messages"] for state in states), subjects, sum(state["bytes"] for state in states))
 
 
 async def last_sequence(connection: Connection, name: str = STREAM) -> int:
-    """The stream's newest sequence, 0 for an empty stream. Raises `JetStreamMissing`."""
-    sequence: int = (await _info(connection, name))["state"]["last_seq"]
+    """The newest sequence of the log, or of another stream; 0 without a message. Raises `JetStreamMissing`."""
+    info = await (books_of(connection).look() if name == STREAM else _info(connection, name))
+    sequence: int = info["state"]["last_seq"]
     return sequence
 
 
@@ -201,13 +250,13 @@ async def holds_any(connection: Connection, name: str, start: int, until: int) -
 
 
 async def created(connection: Connection) -> str:
-    """When the log's stream was created, to the nanosecond: no two logs share that. Raises `JetStreamMissing`."""
+    """When the log's first stream was created, to the nanosecond: no two logs share that. Raises `JetStreamMissing`."""
     when: str = (await _info(connection, STREAM))["created"]
     return when
 
 
 async def broker_time(connection: Connection) -> datetime:
-    """The clock of the log's leader, by which it timestamps messages. Raises `JetStreamMissing`."""
+    """The clock of the leader of the log's first stream. Raises `JetStreamMissing`."""
     info = await request_json(connection, f"STREAM.INFO.{STREAM}", {})
     if "ts" not in info:
         raise JetStreamMissing(f"the broker reports no time of the stream {STREAM}")
@@ -216,12 +265,21 @@ async def broker_time(connection: Connection) -> datetime:
 
 async def tenants(connection: Connection) -> list[str]:
     """The names of the tenants in the log. Raises `JetStreamMissing`."""
-    state = (await _info(connection, STREAM, subjects_filter=tenant("*").filter))["state"]
-    return sorted(AggregateName.parse(subject).tenant for subject in state.get("subjects") or {})
+    found: set[str] = set()
+    for state in await _states(connection, subjects_filter=tenant("*").filter):
+        found |= {AggregateName.parse(subject).tenant for subject in state.get("subjects") or {}}
+    return sorted(found)
+
+
+async def _states(connection: Connection, **request: Any) -> list[dict[str, Any]]:
+    """The states of all books, from the first to the newest."""
+    books = books_of(connection)
+    await books.look()
+    return [(await _info(connection, book.stream, **request))["state"] for book in books.in_order()]
 
 
 async def _info(connection: Connection, name: str, **request: Any) -> dict[str, Any]:
-    info = await request_json(connection, f"STREAM.INFO.{name}", request)
-    if "error" in info:
-        raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
+    info = await stream_info(connection, name, **request)
+    if info is None:
+        raise missing(name)
     return info

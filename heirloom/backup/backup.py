@@ -15,12 +15,13 @@ import msgspec
 from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
 from events.files import new_file
+from events.log.books import stream_of
 from heirloom import __version__
 from heirloom.backup.manifest import (
     AFTER_THE_LOG,
     BEFORE_THE_LOG,
+    BESIDE_THE_LOG,
     MANIFEST,
-    STREAMS,
     VERSION,
     Manifest,
     Part,
@@ -62,6 +63,7 @@ async def back_up(
         # verifying the log takes the notary's public key, with or without the other keys
         files = _copies(data, BEFORE_THE_LOG if keys else (NOTARY_PUBLIC_KEY,), draft)
         streams = [await _take(connection, name, draft, advance) for name in await _present(connection)]
+        streams += await _take_books(connection, draft, advance)
         files += _copies(data, AFTER_THE_LOG, draft) if keys else []
         _check_files(draft, {part.name for part in files})
         manifest = Manifest(VERSION, made_at, __version__, _version(connection), tuple(streams), tuple(files))
@@ -103,10 +105,24 @@ def _check_files(draft: Path, names: set[str]) -> None:
 
 
 async def _present(connection: Connection) -> list[str]:
-    found = [name for name in STREAMS if await state_of(connection, name) is not None]
-    if STREAM not in found:
+    if await state_of(connection, STREAM) is None:
         raise SnapshotFailed(f"the broker has no stream {STREAM}: there is no log to back up")
-    return found
+    return [name for name in BESIDE_THE_LOG if await state_of(connection, name) is not None]
+
+
+async def _take_books(connection: Connection, into: Path, advance: Callable[[int], None]) -> list[StreamPart]:
+    """All books of the log. One that is closed while it is taken is taken once more: it may have grown until then."""
+    books: list[StreamPart] = []
+    while True:
+        name = stream_of(len(books) + 1)
+        book = await _take(connection, name, into, advance)
+        is_newest = await state_of(connection, stream_of(len(books) + 2)) is None
+        if is_newest or book.config.get("sealed"):
+            books.append(book)
+        else:
+            (into / book.part.name).unlink()
+        if is_newest:
+            return books
 
 
 async def _take(connection: Connection, stream: str, into: Path, advance: Callable[[int], None]) -> StreamPart:

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import msgspec
 
 from events.aggregates.aggregate_names import CHECKPOINTS, STREAM
 from events.files import open_plain, read_plain
+from events.log.books import number_of, stream_of
 from heirloom.backup.stream_snapshot import CHUNK_BYTES, StreamState
 from heirloom.data_directory import CREDENTIALS, KEYRING, NOTARY_KEY, NOTARY_PUBLIC_KEY, NOTARY_STATE
 from service.clients.assertion import BUCKET
@@ -25,8 +27,8 @@ BEFORE_THE_LOG = (NOTARY_KEY, NOTARY_PUBLIC_KEY, NOTARY_STATE)
 """The key first: then a copied key has a state."""
 AFTER_THE_LOG = (CREDENTIALS, KEYRING)
 FILES = frozenset((*BEFORE_THE_LOG, *AFTER_THE_LOG))
-STREAMS = (CHECKPOINTS, f"KV_{BUCKET}", STREAM)
-"""Without the replicas' leases, which end with the replicas."""
+BESIDE_THE_LOG = (CHECKPOINTS, f"KV_{BUCKET}")
+"""The streams besides the books, without the replicas' leases, which end with the replicas."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 16 << 20
 """Bytes of a file other than a stream: a keyring has 255 secrets at most."""
@@ -75,8 +77,16 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def log(self) -> StreamState:
-        """The state of the log."""
-        return next(stream.state for stream in self.streams if stream.name == STREAM)
+        """The state of the log, all its books together."""
+        states = [book.state for book in self.books]
+        size = sum(state.messages for state in states), sum(state.bytes for state in states)
+        return StreamState(*size, states[0].first_seq, states[-1].last_seq)
+
+    @property
+    def books(self) -> list[StreamPart]:
+        """The books of the log, in order."""
+        numbered = {number: stream for stream in self.streams if (number := number_of(stream.name)) is not None}
+        return [numbered[number] for number in sorted(numbered)]
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -111,10 +121,15 @@ def read_manifest(backup: Path) -> Manifest:
 
 def _fault(manifest: Manifest) -> str | None:
     names = [stream.name for stream in manifest.streams]
-    if unknown := [name for name in names if name not in STREAMS]:
+    if unknown := [name for name in names if name not in BESIDE_THE_LOG and number_of(name) is None]:
         return f"it names a stream that is none of ours, {unknown[0][:64]!r}"
     if STREAM not in names:
         return f"it lacks the stream {STREAM}"
+    books = manifest.books
+    if lacking := [name for number in range(1, len(books)) if (name := stream_of(number + 1)) not in names]:
+        return f"it lacks the stream {lacking[0]}"
+    if any(later.state.last_seq < book.state.last_seq for book, later in pairwise(books)):
+        return "its books overlap"
     if any(stream.part.name != f"{stream.name}.snapshot" for stream in manifest.streams):
         return "it names another file for a stream"
     if unknown := [part.name for part in manifest.files if part.name not in FILES]:

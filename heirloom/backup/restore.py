@@ -13,16 +13,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from events.aggregates.aggregate_names import AggregateName
+from events.aggregates.aggregate_names import CHECKPOINTS, AggregateName
 from events.bus.connection import Connection
 from events.files import create_private
+from events.log.books import is_put_away, number_of
 from events.log.consumer_reader import read
 from events.log.log import Log
-from events.log.stream import SUBJECTS, Required, configuration
+from events.log.stream import Required, configuration, put_away
 from heirloom.backup.manifest import (
     AFTER_THE_LOG,
     BEFORE_THE_LOG,
     Manifest,
+    StreamPart,
     UnusableBackup,
     pieces,
     read_part,
@@ -143,7 +145,7 @@ async def restore_streams(
     `UnusableBackup` and `SnapshotFailed`.
     """
     for stream in manifest.streams:
-        config = _configuration(stream.name, copies)
+        config = _configuration(manifest, stream, copies)
         await restore_snapshot(connection, config, stream.state, pieces(backup, stream.part), advance)
         for consumer in await consumers_of(connection, stream.name):
             await remove_consumer(connection, stream.name, consumer)
@@ -169,7 +171,7 @@ async def copy_streams(
         with path.open("w+b") as file:
             _, state = await take_snapshot(source, stream.name, file, lambda _: None)
             file.seek(0)
-            config = _configuration(stream.name, copies or stream.copies)
+            config = _configuration(manifest, stream, copies or stream.copies)
             await restore_snapshot(target, config, state, iter(lambda: file.read(CHUNK_BYTES), b""), lambda _: None)
         path.unlink()
 
@@ -186,9 +188,18 @@ def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool
             create_private(data / name, read_part(backup, part))
 
 
-def _configuration(name: str, copies: int) -> dict[str, Any]:
-    if name in SUBJECTS:
-        return configuration(Required(copies), name)
+def _configuration(manifest: Manifest, stream: StreamPart, copies: int) -> dict[str, Any]:
+    """The code's own configuration; of the backup's only whether its newest book was being closed."""
+    if (number := number_of(stream.name)) is not None:
+        books = manifest.books
+        first = books[number - 2].state.last_seq + 1 if number > 1 else 1
+        config = configuration(Required(copies), stream.name, first)
+        is_newest = number == len(books)
+        if is_newest and not is_put_away(stream.config):
+            return config
+        return put_away(config, sealed=not is_newest or stream.config.get("sealed") is True)
+    if stream.name == CHECKPOINTS:
+        return configuration(Required(copies), stream.name)
     return bucket(copies, MAX_TOLERATED_SECONDS)  # a replica that starts on it forgets expired entries
 
 

@@ -1,18 +1,18 @@
 """The accounts section of the broker's configuration, made from the role table."""
 
-from events.aggregates.aggregate_names import CHECKPOINT
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS
 from events.log.stream import REVOKED, REVOKED_STORED
 from events.strict_json import MAX_PAYLOAD
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.quoted import quoted
 from heirloom.broker.roles import (
     API,
+    BOOKS,
     LOG_ACCOUNT,
     LOG_API,
     PUBLISHERS_ACCOUNT,
     ROLES,
     SHOWN,
-    STREAMS,
     SYSTEM,
     Role,
     inbox,
@@ -30,7 +30,7 @@ UNBOUNDED = (ROLE_ACCOUNTS["operator"], ROLE_ACCOUNTS["auditor"])
 HEARING = list(dict.fromkeys(role.account for role in ROLES.values() if set(HEARD) & set(role.subscribe)))
 """The accounts that receive the revocation feed."""
 ANSWERED_BY_SEVERAL = (
-    *(f"{API}.DIRECT.GET.{stream}" for stream in (*STREAMS, REVOCATIONS)),
+    *(f"{API}.DIRECT.GET.{stream}" for stream in (BOOKS, CHECKPOINTS, REVOCATIONS)),
     *(subject for subject in SYSTEM if ".PING." in subject),
 )
 """Subjects on which one request gets several messages in reply."""
@@ -76,9 +76,18 @@ def _reaching_log(members: dict[str, Role]) -> dict[str, str]:
     Every other request is answered inside the account: nats-server loses other members' replies after a request to
     another account whose reply subject has wildcards (ADR 0036).
     """
-    published = (subject for role in members.values() for subject in role.publish)
-    reaches = (LOG_API, CHECKPOINT, STORED, PROGRESS)
-    return {subject: subject.replace(LOG_API, API, 1) for subject in published if subject.startswith(reaches)}
+    published = {subject for role in members.values() for subject in role.publish}
+    reaching = sorted(subject for subject in published if subject.startswith((LOG_API, CHECKPOINT, STORED, PROGRESS)))
+    # a request that two imports cover would arrive twice
+    needed = [subject for subject in reaching if not any(_covers(other, subject) for other in reaching)]
+    return {subject: subject.replace(LOG_API, API, 1) for subject in needed}
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    """Whether the pattern covers another one of as many parts."""
+    parts = pattern.split("."), subject.split(".")
+    same_length = len(parts[0]) == len(parts[1]) and pattern != subject
+    return same_length and all(part in ("*", other) for part, other in zip(*parts, strict=True))
 
 
 def _export(subject: str, to: list[str]) -> str:
@@ -103,7 +112,8 @@ def _users(roles: dict[str, Role], credentials: Credentials) -> list[str]:
 def _permissions(name: str, role: Role) -> str:
     own = below(inbox(name)) if name in SHOWN else [f"{inbox(name)}.>"]
     listens = (*role.subscribe, *own)
-    return f"{{ publish: {_list(role.publish)}, subscribe: {_list(listens)} }}"
+    publish = f"{{ allow: {_list(role.publish)}, deny: {_list(role.denied)} }}" if role.denied else _list(role.publish)
+    return f"{{ publish: {publish}, subscribe: {_list(listens)} }}"
 
 
 def _account(name: str, users: list[str], exports: list[str], imports: list[str], more: str = "") -> str:

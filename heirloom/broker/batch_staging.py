@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from events.aggregates.aggregate_names import STREAM
+from events.log.books import number_of, stream_of
 from events.task_cancellation import end
 from heirloom.broker.roles import LOG_ACCOUNT
 
@@ -24,8 +25,10 @@ LOOK_SECONDS = 0.5
 
 
 def staged_at(store: Path) -> Path:
-    """Where a nats-server with that store directory stages the log's batches."""
-    return store / "jetstream" / LOG_ACCOUNT / "streams" / STREAM / "batches"
+    """Where a nats-server with that store directory stages the batches of the log's newest book."""
+    streams = store / "jetstream" / LOG_ACCOUNT / "streams"
+    numbers = [number for path in streams.glob(f"{STREAM}*") if (number := number_of(path.name)) is not None]
+    return streams / stream_of(max(numbers, default=1)) / "batches"
 
 
 @contextlib.asynccontextmanager
@@ -34,19 +37,23 @@ async def staged_in_memory(store: Path) -> AsyncIterator[None]:
 
     Nothing of it remains after the block.
     """
-    staging = Staging(staged_at(store))
-    keeping = asyncio.create_task(_keep(staging), name="staging batches in memory")
+    stagings: dict[Path, Staging] = {}
+    keeping = asyncio.create_task(_keep(store, stagings), name="staging batches in memory")
     try:
         yield
     finally:
         await end((keeping,))
-        staging.remove()
+        for staging in stagings.values():
+            staging.remove()
 
 
-async def _keep(staging: "Staging") -> None:
-    """Repair the link for ever: at each start, the broker replaces it by a directory of its own."""
+async def _keep(store: Path, stagings: "dict[Path, Staging]") -> None:
+    """Repair the newest book's link for ever: at each start, the broker replaces it by a directory of its own."""
     while True:
-        staging.ensure()
+        newest = staged_at(store)
+        stagings.setdefault(newest, Staging(newest)).ensure()
+        for closed in stagings.keys() - {newest}:
+            stagings.pop(closed).remove()
         await asyncio.sleep(LOOK_SECONDS)
 
 

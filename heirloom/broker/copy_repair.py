@@ -15,14 +15,15 @@ from pathlib import Path
 import msgspec
 from nats.errors import Error as NatsError
 
+from events.aggregates.aggregate_names import CHECKPOINTS
 from events.bus.connection import Connection
-from events.log.stream import SUBJECTS
+from events.log.books import number_of
 from heirloom.process.child_process import Child, ChildFailed
 
 log = logging.getLogger("heirloom.up")
 
 STATUS_SUBJECT = "$SYS.REQ.SERVER.PING.JSZ"
-STATUS_REQUEST = msgspec.json.encode({"accounts": True, "streams": True})
+STATUS_REQUEST = msgspec.json.encode({"accounts": True, "streams": True, "config": True})
 STATUS_TIMEOUT_SECONDS = 1.0
 CHECK_SECONDS = 1.0
 STOP_SECONDS = 15
@@ -50,10 +51,22 @@ class _State(msgspec.Struct):
     last_seq: int
 
 
+class _Config(msgspec.Struct):
+    first_seq: int = 1
+
+
 class _Stream(msgspec.Struct):
     name: str
     state: _State
+    config: _Config = msgspec.field(default_factory=_Config)
     cluster: _Group = msgspec.field(default_factory=_Group)
+
+    @property
+    def lacking(self) -> int:
+        """How many messages it has lost, if it is a book of the log or holds the checkpoints; else 0."""
+        if self.name != CHECKPOINTS and number_of(self.name) is None:
+            return 0
+        return self.state.last_seq - max(self.config.first_seq - 1, 0) - self.state.messages
 
 
 class _Account(msgspec.Struct):
@@ -79,7 +92,7 @@ class Copy(msgspec.Struct):
     @property
     def lacking(self) -> int:
         """How many messages of the log and of its checkpoints the copy has lost."""
-        return sum(stream.state.last_seq - stream.state.messages for stream in self.streams if stream.name in SUBJECTS)
+        return sum(stream.lacking for stream in self.streams)
 
 
 class _Server(msgspec.Struct):

@@ -30,13 +30,19 @@ KICK, CONNZ, JSZ = "$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS
 SYSTEM = (KICK, CONNZ, JSZ)
 """Requests to the servers themselves: close a connection, list connections, report on the stores."""
 STREAMS = (STREAM, CHECKPOINTS)
-"""The log, and its signed checkpoints."""
+"""The log's first book, and its signed checkpoints."""
+BOOKS = "*"
+"""In the place of a stream's name: every book of the log. Other streams of ours are denied (`Role.denied`)."""
 BESIDE = ("REPLICAS", "KV_heirloom-assertions")
 """The streams that the service keeps beside the log, and whose messages expire."""
 WAITING, GUESSES = "DEVICES", "GUESSES"
 """The streams in memory of waiting devices, and of wrong user codes."""
+NOT_BOOKS = (CHECKPOINTS, *BESIDE, WAITING, GUESSES, REVOCATIONS)
+"""All streams of the log's account that are no books."""
+OF_BOOKS = ("INFO", "CREATE", "UPDATE", "GET", "NEXT", "DELETE", "NAMES", "SNAPSHOT", "RESTORE")
+"""The last parts of requests before the name of a stream."""
 REACTOR = "reactor"
-"""The durable consumer of the log that all replicas share."""
+"""The durable consumer of each book that all replicas share."""
 INBOXES = "_INBOX.>"
 """Where the members of an account receive replies."""
 CALLOUT_REPLIES = "$SYS._INBOX.>"
@@ -50,10 +56,23 @@ class Role(NamedTuple):
     publish: tuple[str, ...]
     subscribe: tuple[str, ...] = ()
 
+    @property
+    def denied(self) -> tuple[str, ...]:
+        """What it may not publish: requests about a stream that is no book, unless it may by the stream's name."""
+        of_books = [subject for subject in self.publish if is_of_books(subject)]
+        named = (subject.replace(BOOKS, name, 1) for subject in of_books for name in NOT_BOOKS)
+        return tuple(subject for subject in named if subject not in self.publish)
+
 
 def inbox(role: str) -> str:
     """The prefix of a role's inbox. Replies contain tokens, so only the role itself may subscribe there."""
     return f"_INBOX.role.{role}"
+
+
+def is_of_books(subject: str) -> bool:
+    """Whether a right is one to a request about any book."""
+    operation, star, _ = subject.partition(f".{BOOKS}")
+    return bool(star) and subject.startswith("$JS.") and operation.rpartition(".")[2] in OF_BOOKS
 
 
 def _stream(name: str, *operations: str) -> tuple[str, ...]:
@@ -78,7 +97,8 @@ def _consumes(name: str) -> tuple[str, ...]:
     )
 
 
-_APPENDS = (EVERYTHING, *_reads(STREAM), *_consumes(STREAM))
+BACKED_UP = (BOOKS, CHECKPOINTS, *BESIDE)
+_APPENDS = (EVERYTHING, *_reads(BOOKS), *_consumes(BOOKS))
 
 OWN: dict[str, Role] = {
     # a replica's connections: to the log and the other replicas; to callers; to the read model
@@ -86,7 +106,7 @@ OWN: dict[str, Role] = {
         LOG_ACCOUNT,
         publish=(
             *_APPENDS,
-            *(subject for name in STREAMS for subject in _stream(name, "INFO", "CREATE", "UPDATE")),
+            *(subject for name in (BOOKS, CHECKPOINTS) for subject in _stream(name, "INFO", "CREATE", "UPDATE")),
             *(subject for name in BESIDE for subject in _stream(name, "INFO", "CREATE", "UPDATE", "PURGE")),
             *_stream(WAITING, "INFO", "CREATE", "UPDATE", "PURGE", "MSG.GET"),
             *_stream(GUESSES, "INFO", "CREATE", "UPDATE", "MSG.DELETE"),
@@ -94,13 +114,14 @@ OWN: dict[str, Role] = {
             *_reads(REVOCATIONS),
             f"{API}.INFO",
             f"{API}.STREAM.LIST",
-            f"{API}.CONSUMER.DURABLE.CREATE.{STREAM}.{REACTOR}",
-            f"{API}.CONSUMER.INFO.{STREAM}.{REACTOR}",
-            f"$JS.ACK.{STREAM}.{REACTOR}.>",
+            f"{API}.CONSUMER.DURABLE.CREATE.{BOOKS}.{REACTOR}",
+            f"{API}.CONSUMER.INFO.{BOOKS}.{REACTOR}",
+            f"$JS.ACK.{BOOKS}.{REACTOR}.>",
             "$KV.heirloom-assertions.*",
             "heirloom.>",
             KICK,
             CONNZ,
+            JSZ,
             f"{inbox('service')}.>",  # requests between replicas
         ),
         subscribe=("heirloom.>", REVOKED_STORED),
@@ -108,14 +129,14 @@ OWN: dict[str, Role] = {
     "callout": Role(LOG_ACCOUNT, publish=(CALLOUT_REPLIES,), subscribe=("$SYS.REQ.USER.AUTH",)),
     "inquiry": Role(LOG_ACCOUNT, publish=("audit.>",)),
     # the projector's: to the log, and to callers
-    "projector": Role(PROJECTORS_ACCOUNT, publish=_reads(STREAM, LOG_API)),
+    "projector": Role(PROJECTORS_ACCOUNT, publish=_reads(BOOKS, LOG_API)),
     "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
     "audit-auditors": Role(ROLE_ACCOUNTS["auditor"], publish=(INBOXES,), subscribe=("audit.>",)),
-    "notary": Role(NOTARIES_ACCOUNT, publish=(*_reads(STREAM, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)),
+    "notary": Role(NOTARIES_ACCOUNT, publish=(*_reads(BOOKS, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)),
     # the publisher of the revocation feed: it may append to that, and not to the log
     "publisher": Role(
         PUBLISHERS_ACCOUNT,
-        publish=(*_reads(STREAM, LOG_API), *_reads(REVOCATIONS, LOG_API), STORED, PROGRESS, *HEARD),
+        publish=(*_reads(BOOKS, LOG_API), *_reads(REVOCATIONS, LOG_API), STORED, PROGRESS, *HEARD),
         subscribe=(REVOKED,),
     ),
     # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
@@ -124,10 +145,10 @@ OWN: dict[str, Role] = {
         LOG_ACCOUNT,
         publish=(
             *_APPENDS,
-            *(subject for name in (*STREAMS, *BESIDE) for subject in _stream(name, "SNAPSHOT", "RESTORE")),
+            *(subject for name in BACKED_UP for subject in _stream(name, "SNAPSHOT", "RESTORE")),
             *(subject for name in (CHECKPOINTS, *BESIDE) for subject in _reads(name)),
-            *(f"{API}.CONSUMER.NAMES.{name}" for name in (*STREAMS, *BESIDE)),
-            *(f"{API}.CONSUMER.DELETE.{name}.*" for name in (*STREAMS, *BESIDE)),
+            *(f"{API}.CONSUMER.NAMES.{name}" for name in BACKED_UP),
+            *(f"{API}.CONSUMER.DELETE.{name}.*" for name in BACKED_UP),
             "$JS.SNAPSHOT.>",
         ),
     ),
@@ -141,9 +162,9 @@ SHOWN: dict[str, Role] = {
         publish=(
             "audit.>",
             "oauth.*.public.>",
-            *(f"{LOG_API}.STREAM.INFO.{stream}" for stream in STREAMS),
-            *(f"{LOG_API}.DIRECT.GET.{stream}" for stream in STREAMS),
-            *(f"{LOG_API}.DIRECT.GET.{stream}.>" for stream in STREAMS),
+            *(f"{LOG_API}.STREAM.INFO.{stream}" for stream in (BOOKS, CHECKPOINTS)),
+            *(f"{LOG_API}.DIRECT.GET.{stream}" for stream in (BOOKS, CHECKPOINTS)),
+            *(f"{LOG_API}.DIRECT.GET.{stream}.>" for stream in (BOOKS, CHECKPOINTS)),
         ),
     ),
     "edge": Role(ROLE_ACCOUNTS["edge"], publish=("oauth.*.edge.>", "oauth.*.public.>")),

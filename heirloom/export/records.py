@@ -42,7 +42,7 @@ RENAMED = {"at": "void_until"}
 TIMES = ("at", "expires_at", "family_expires_at", "void_until")
 NUMBERS = (
     *("seq", "index", "generation", "current_generation", "from_generation", "to_generation"),
-    *("auth_time", "key", "number"),
+    *("auth_time", "key", "number", "first"),
 )
 LISTS = ("audience", "amr", "act", "exchanged_from")
 OBJECTS = ("settings", "jwk")
@@ -53,7 +53,7 @@ COLUMNS = (
     *("kind", "jti", "generation", "current_generation", "from_generation", "to_generation", "credential"),
     *("expires_at", "family_expires_at", "key", "act", "redirect_uri", "reason", "cause"),
     *("settings", "alg", "number", "jwk"),
-    *("void_until", "role", "exchanged_from"),
+    *("void_until", "role", "exchanged_from", "first"),
 )
 """All columns, in this order; new ones are appended."""
 

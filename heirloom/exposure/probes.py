@@ -9,8 +9,21 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from events.aggregates.aggregate_names import CHECKPOINT, REGISTRY, STREAM
-from heirloom.broker.roles import API, BESIDE, GUESSES, LOG_API, REACTOR, ROLES, STREAMS, WAITING, Role, inbox
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, REGISTRY, STREAM
+from events.log.books import stream_of
+from heirloom.broker.roles import (
+    API,
+    BESIDE,
+    BOOKS,
+    GUESSES,
+    LOG_API,
+    REACTOR,
+    ROLES,
+    WAITING,
+    Role,
+    inbox,
+    is_of_books,
+)
 from projections.queries.requests import QUEUE as AUDIT_QUEUE
 from service.admin.operations import OPERATIONS
 from service.admin.operations import QUEUE as ADMIN_QUEUE
@@ -25,7 +38,9 @@ NAMED = "doors"
 """Replaces each name that a pattern leaves open, and names an unknown queue group: nothing has that name."""
 NO_STREAM = "heirloom-doors"
 """No stream has that name, on anybody's broker."""
-OURS = (*STREAMS, *BESIDE, WAITING, GUESSES)
+A_BOOK = (STREAM, stream_of(2))
+"""Of the log's later books, one."""
+OURS = (*A_BOOK, CHECKPOINTS, *BESIDE, WAITING, GUESSES)
 OF_A_STREAM = ("CREATE", "UPDATE", "INFO", "PURGE", "SNAPSHOT", "RESTORE", "MSG.GET", "MSG.DELETE")
 OF_CONSUMERS = ("CREATE.{0}", "CREATE.{0}.>", "DURABLE.CREATE.{0}.*", "MSG.NEXT.{0}.*", "INFO.{0}.*", "PAUSE.{0}.*")
 OF_THE_REACTOR = ("DURABLE.CREATE", "MSG.NEXT", "INFO", "PAUSE")
@@ -111,6 +126,7 @@ class Probe(NamedTuple):
 def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> list[Probe]:
     """All probes, each once: with names that nothing has, and with these."""
     own = [subject for role in roles.values() for subject in (*role.publish, *role.subscribe)]
+    own += [subject.replace(BOOKS, name, 1) for subject in own if is_of_books(subject) for name in A_BOOK]
     here = [subject.replace(LOG_API, API) for subject in own]  # the name of its stream inside the log's own account
     trusted = dict.fromkeys([*DEEPER, *own, *here, *(f"{inbox(name)}.>" for name in roles)])
     found: dict[tuple[bool, str, str], Probe] = {}

@@ -7,6 +7,7 @@ from heirloom.broker import nats_server
 from heirloom.broker.tls import Tls
 from heirloom.process.log_file import DEFAULT_LIMITS, LogLimits
 from service.families.cache import DEFAULT_BYTES
+from service.replicas.book_keeper import BookLimits
 from service.replicas.broker_clock import TOLERATED_SECONDS
 
 
@@ -17,7 +18,7 @@ class ServiceOptions(NamedTuple):
     how many brokers hold the log, on ports from `port` on; with `nats`, how many of yours must. `host`: where the
     embedded brokers listen. `metrics`: host and port of metrics and health. `insecure`: on a broker of your own, do not
     test what strangers may do there. `max_clock_skew`: seconds by which a replica's clock may differ from the broker's.
-    `cache_bytes`: bytes of commits that each replica may hold in memory.
+    `cache_bytes`: bytes of commits that each replica may hold in memory. `book_limits`: when the log's book is closed.
     `broker_memory`: bytes that each embedded broker aims to stay below; None derives them from the machine's memory.
     """
 
@@ -35,4 +36,5 @@ class ServiceOptions(NamedTuple):
     max_clock_skew: int = TOLERATED_SECONDS
     logs: LogLimits = DEFAULT_LIMITS
     cache_bytes: int = DEFAULT_BYTES
+    book_limits: BookLimits = BookLimits()
     broker_memory: int | None = None

@@ -36,6 +36,8 @@ def _environment(data: DataDirectory, url: str, options: ServiceOptions, ours: b
         "HEIRLOOM_STREAM_REPLICAS": str(options.cluster),
         "HEIRLOOM_MAX_CLOCK_SKEW": str(options.max_clock_skew),
         "HEIRLOOM_CACHE_BYTES": str(options.cache_bytes),
+        "HEIRLOOM_BOOK_SUBJECTS": str(options.book_limits.subjects),
+        "HEIRLOOM_BOOK_BYTES": str(options.book_limits.bytes),
         "HEIRLOOM_KEYRING": str(data.keyring),
         "HEIRLOOM_READ_MODEL": str(data.read_model),
         "HEIRLOOM_NOTARY_KEY": str(data.notary_key),

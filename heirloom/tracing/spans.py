@@ -67,11 +67,18 @@ class TracedAppender(Appender):
     """An appender whose appends are spans."""
 
     async def append(
-        self, subject: str, filter: str, body: bytes, expected: int, *, guard: tuple[str, int] | None = None
+        self,
+        subject: str,
+        filter: str,
+        body: bytes,
+        expected: int,
+        *,
+        guard: tuple[str, int] | None = None,
+        stream: str | None = None,
     ) -> int:
         """Append `body`; the span has the commit's sequence."""
         with _span("append", {"messaging.destination.name": subject}, kind=SpanKind.PRODUCER) as span:
-            seq = await super().append(subject, filter, body, expected, guard=guard)
+            seq = await super().append(subject, filter, body, expected, guard=guard, stream=stream)
             span.set_attribute("heirloom.seq", seq)
             return seq
 

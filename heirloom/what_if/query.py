@@ -151,11 +151,10 @@ async def _history(
     start = max(scenario.since, 1) if isinstance(scenario.since, int) else 1
     before = [(1, start - 1, f"{of_tenant}.tenant"), (1, start - 1, f"{of_tenant}.client.*")] if start > 1 else []
     for first, last, filter in (*before, (start, end, f"{of_tenant}.>")):
-        is_first = True
+        read = 0
         async with aclosing(read_direct(connection, first, filter=filter, until=min(last, end))) as batches:
             async for batch in batches:
-                waiting = len(batch.messages) + batch.pending
-                if is_first and at_most is not None and waiting > at_most:
-                    raise TooLong(waiting)
-                is_first = False
+                read += len(batch.messages)
+                if at_most is not None and read + batch.pending > at_most:  # of later books nothing is known yet
+                    raise TooLong(read + batch.pending)
                 yield batch

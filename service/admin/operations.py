@@ -9,7 +9,7 @@ from events.aggregates.settings import TenantSettings
 from events.bus.faststream_broker import Broker, Handle, serve
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.fairness.request_gate import GateKey
-from service.admin import client, consent, family, key, replies, role, subject, tenant
+from service.admin import client, consent, family, key, log, replies, role, subject, tenant
 from service.context import AdminContext
 from service.errors import OAuthError
 from service.refusal import refusal_of
@@ -36,6 +36,7 @@ OPERATIONS: dict[str, Operation] = {
     "consent.revoke": Operation(consent.revoke, consent.ConsentRequest, replies.CutOff),
     "family.revoke": Operation(family.revoke_family, family.FamilyRevokeRequest, replies.CutOff),
     "key.rotate": Operation(key.rotate, key.RotateRequest, replies.KeyRotated),
+    "log.close": Operation(log.close, log.LogCloseRequest, replies.BookOpened),
     "role.add": Operation(role.add, role.RoleRequest, replies.RoleAdded),
     "role.list": Operation(role.listed, role.RoleRequest, replies.Roles),
     "role.revoke": Operation(role.revoke, role.RoleRequest, replies.Changed),

@@ -38,6 +38,13 @@ class KeyRotated(Changed, frozen=True):
     kid: str
 
 
+class BookOpened(msgspec.Struct, frozen=True):
+    """The book of the log that is open now: its number, and its first sequence."""
+
+    book: int
+    seq: int
+
+
 class RoleAdded(Changed, frozen=True):
     """Credentials of a role; the secret is shown this once."""
 

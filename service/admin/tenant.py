@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from events.aggregates import aggregate_names
-from events.aggregates import tenant as tenant_events
+from events.aggregates import settings as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
 from service.admin import replies
 from service.admin.await_effect import wait_until_effective
@@ -41,20 +41,20 @@ async def put(context: AdminContext, tenant: str, body: bytes) -> bytes:
     return msgspec.json.encode(replies.Put(written.stored.seq, written.changed))
 
 
-async def _nobody_elses(context: AdminContext, tenant: str, issuer: str) -> tuple[str, int]:
-    """The guard of an append: the filter of all tenants' commits, and its last sequence (RFC 8414 §2).
+async def _nobody_elses(context: AdminContext, tenant: str, issuer: str) -> tuple[str, int, str]:
+    """The guard of an append: the filter of all tenants' commits, and its last sequence there (RFC 8414 §2).
 
     Up to that commit no other tenant has this issuer, so of two tenants that claim it at once one is refused. Raises
     `invalid_request` if another tenant has it, and `Unavailable`.
     """
-    newest = await context.log.newest(aggregate_names.EVERY_TENANT.filter)
-    seq = newest.seq if newest is not None else 0
-    await context.registry.catch_up(seq)
+    expected = await context.log.expected_of(aggregate_names.EVERY_TENANT.filter)
+    newest = await context.log.newest(aggregate_names.EVERY_TENANT.filter)  # it may lie in a closed book
+    await context.registry.catch_up(newest.seq if newest is not None else 0)
     if any(known.issuer == issuer and known.name != tenant for known in context.registry.tenants()):
         raise OAuthError(
             "invalid_request", "issuer: another tenant has that one; each is one issuer (RFC 8414 section 2)"
         )
-    return aggregate_names.EVERY_TENANT.filter, seq
+    return aggregate_names.EVERY_TENANT.filter, *expected
 
 
 def configure(

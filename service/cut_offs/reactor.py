@@ -1,7 +1,8 @@
 """The reactor: it ends the families of every cut-off, also if the replica that appended the cut-off is gone (ADR 0004).
 
-All replicas share a durable consumer, which delivers every commit that may end families. A replica ends the families
-and only then acknowledges the commit. If it dies meanwhile, another one begins again; no family ends twice.
+All replicas share a durable consumer of each book, which delivers every commit that may end families. A replica ends
+the families and only then acknowledges the commit. If it dies meanwhile, another one begins again; no family ends
+twice. A closed book is left when its consumer has delivered all, and all is acknowledged.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import partial
 
 import msgspec
 from nats.aio.msg import Msg
@@ -16,14 +18,14 @@ from nats.errors import Error as NatsError
 
 from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
+from events.aggregates import settings as tenant_events
 from events.aggregates import subject as subject_events
-from events.aggregates import tenant as tenant_events
 from events.aggregates.aggregate_names import AggregateName
 from events.bus.connection import Connection
 from events.jetstream.durable_consumer import ensure_durable
 from events.jetstream.pull_consumer import PullConsumer
 from events.log.grammar import Foreign, read_commit
-from events.log.jetstream_api import JetStreamMissing, Unavailable, with_a_leader
+from events.log.jetstream_api import JetStreamMissing, Unavailable, request_json, with_a_leader
 from events.log.log import Log
 from events.log.stored_message import StoredMessage
 from events.task_cancellation import end
@@ -44,6 +46,8 @@ MAX_CUT_OFFS = 4
 MAX_REVOCATIONS = 64
 """Families that are being revoked at the same time for one cut-off. Commits that wait together share an fsync."""
 RETRY_SECONDS = 0.3
+LOOK_SECONDS = 1.0
+"""Between two looks whether there is another book."""
 FAILURES_BEFORE_ERROR = 20
 """After so many failures in a row without an answer of the consumer's, an error is logged."""
 DURABLE = {
@@ -66,19 +70,41 @@ class Reactor:
     def __init__(self, connection: Connection, context: AdminContext) -> None:
         self._connection = connection
         self._context = context
-        self._tasks = TaskSet()
+        self._free = asyncio.Semaphore(MAX_CUT_OFFS)
         self._failures = 0
 
     async def start(self) -> None:
-        """Create the durable consumer, or verify it, before anybody reads its progress. Raises `JetStreamMissing`."""
-        await with_a_leader(self._ensure)
+        """Create the durable consumers, or verify them, before anybody reads their progress.
+
+        Raises `JetStreamMissing` and `Unavailable`.
+        """
+        await self._context.log.look()
+        for book in self._context.log.books.in_order():
+            await with_a_leader(partial(self._ensure, book.stream))
 
     async def run(self) -> None:
         """Carry out cut-offs until cancelled. Unfinished ones are then delivered to another replica at once."""
+        log = self._context.log
+        books: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                for book in log.books.in_order():
+                    if book.stream not in books:
+                        books[book.stream] = asyncio.create_task(self._run(book.stream))
+                await asyncio.sleep(LOOK_SECONDS)
+                with contextlib.suppress(Unavailable):
+                    await log.look()
+        finally:
+            await end(books.values())
+
+    async def _run(self, stream: str) -> None:
+        """Carry out the cut-offs of one book, until it is closed and all are done."""
+        tasks = TaskSet()
         while True:
             try:
-                await self._ensure()
-                await self._take(PullConsumer(self._connection, aggregate_names.STREAM, CONSUMER))
+                await self._ensure(stream)
+                await self._take(PullConsumer(self._connection, stream, CONSUMER), stream, tasks)
+                return
             except (NatsError, JetStreamMissing) as error:
                 self._failures += 1
                 if self._failures == FAILURES_BEFORE_ERROR:
@@ -87,13 +113,13 @@ class Reactor:
                     log.info("waiting for the log: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
             finally:
-                await self._tasks.cancel()
+                await tasks.cancel()
 
-    async def _ensure(self) -> None:
-        await ensure_durable(self._connection, aggregate_names.STREAM, DURABLE)
+    async def _ensure(self, stream: str) -> None:
+        await ensure_durable(self._connection, stream, DURABLE)
 
-    async def _take(self, handed_out: PullConsumer) -> None:
-        free = asyncio.Semaphore(MAX_CUT_OFFS)
+    async def _take(self, handed_out: PullConsumer, stream: str, tasks: TaskSet) -> None:
+        free = self._free
 
         async def finish(message: Msg) -> None:
             try:
@@ -103,16 +129,25 @@ class Reactor:
 
         await handed_out.start()
         try:
-            while True:
+            while not (stream != self._context.log.books.newest.stream and await self._is_done(stream)):
                 await free.acquire()
-                message = await handed_out.next()
+                try:
+                    message = await handed_out.next()
+                except BaseException:
+                    free.release()
+                    raise
                 self._failures = 0
                 if message is None:
                     free.release()
                     continue
-                self._tasks.start(finish(message))
+                tasks.start(finish(message))
         finally:
             await handed_out.close()
+
+    async def _is_done(self, stream: str) -> bool:
+        """Whether the consumer of a closed book has delivered all, and all is acknowledged."""
+        info = await request_json(self._connection, f"CONSUMER.INFO.{stream}.{CONSUMER}", {})
+        return info.get("num_pending") == 0 and info.get("num_ack_pending") == 0
 
     async def _finish(self, message: Msg) -> None:
         stored = StoredMessage(message.metadata.sequence.stream, message.subject, message.data)

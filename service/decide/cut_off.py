@@ -8,7 +8,7 @@ from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEve
 from events.aggregates.commit import type_of
 from events.aggregates.family import FamilyState, is_of_a_person
 from events.aggregates.family_events import FamilyRevoked, RevocationReason
-from events.aggregates.settings import Policy
+from events.aggregates.settings import Policy, TenantEvent, TenantState
 from events.aggregates.subject import (
     ConsentWithdrawn,
     SubjectBlocked,
@@ -16,7 +16,6 @@ from events.aggregates.subject import (
     SubjectTokensRevoked,
     SubjectUnblocked,
 )
-from events.aggregates.tenant import TenantEvent, TenantState
 from service.decide.decision import Decision, Done
 from service.decide.policy import Rules
 

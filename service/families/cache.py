@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from events.aggregates.aggregate_names import STREAM
 from events.aggregates.commit import digest
 from events.aggregates.family import FamilyState
 from events.aggregates.family_commit import codec
@@ -27,7 +28,8 @@ class LoadedFamily(msgspec.Struct, frozen=True, gc=False):
     `digest` is that of the commit's body, and `at` its time. `answered_at` is when the broker stored the
     commit, if that is a redemption; else, and for cached families, None. `foreign_seq` is the sequence of a foreign
     message on top of the commit, 0 for none. `size` is the length of the commit's body in bytes. `redeemed_with` are
-    the keys of an older generation, if a decision needs them (`service.families.earlier_keys`).
+    the keys of an older generation, if a decision needs them (`service.families.earlier_keys`). `stream` is the log's
+    newest book: the next append expects 0 there if `is_carried_over`, since nothing of the family lies in it yet.
     """
 
     seq: int
@@ -38,12 +40,14 @@ class LoadedFamily(msgspec.Struct, frozen=True, gc=False):
     foreign_seq: int = 0
     at: datetime | None = None
     size: int = 0
+    stream: str = STREAM
+    is_carried_over: bool = False
     redeemed_with: tuple[str, ...] | None = None
 
     @property
     def expected(self) -> int:
         """The sequence that the next append must expect."""
-        return self.foreign_seq or self.seq
+        return self.foreign_seq or (0 if self.is_carried_over else self.seq)
 
     def no_earlier(self, now: datetime) -> datetime:
         """`now`, or the last commit's time if that is later: what had expired by then stays expired (CONTRACT §2)."""
@@ -53,12 +57,14 @@ class LoadedFamily(msgspec.Struct, frozen=True, gc=False):
 def from_head(head: Head, *, from_leader: bool) -> LoadedFamily:
     """The family as of `head`, which the log has returned."""
     if head.stored is None or head.commit is None:
-        return LoadedFamily(0, None, None, from_leader, foreign_seq=head.expected)
+        return LoadedFamily(0, None, None, from_leader, foreign_seq=head.expected, stream=head.stream)
     commit, seq, body = head.commit, head.stored.seq, head.stored.body
     redeemed = commit.state.redeemed_at == commit.at
     answered_at = head.stored.stored_at if redeemed else None
     foreign_seq = head.expected if head.expected != seq else 0
-    return LoadedFamily(seq, digest(body), commit.state, from_leader, answered_at, foreign_seq, commit.at, len(body))
+    carried = head.expected == 0
+    place = answered_at, foreign_seq, commit.at, len(body), head.stream, carried
+    return LoadedFamily(seq, digest(body), commit.state, from_leader, *place)
 
 
 class _RemoteCommit(msgspec.Struct, frozen=True, gc=False):

@@ -18,7 +18,7 @@ from events.log.jetstream_api import Unavailable
 from events.log.log import Log
 from service import clock
 from service.decide.decision import Decision, Done, Granted, Outcome, Refused, blocked
-from service.families.cache import FamilyCache, LoadedFamily, from_head
+from service.families.cache import FamilyCache, Key, LoadedFamily, from_head
 from service.families.counters import FamilyCounters
 from service.families.earlier_keys import keys_of
 from service.keys.mac_tokens import new_id
@@ -103,7 +103,8 @@ class Families:
         aggregate = aggregate_names.family(tenant, family_id)
         key = (tenant, family_id)
         deadline = asyncio.get_running_loop().time() + CONFLICT_TIMEOUT_SECONDS
-        loaded = LoadedFamily(0, None, None, False) if new else self.cache.get(key)
+        loaded = self._new() if new else self._cached(key)
+        asked: BlockState | None = None
         while True:
             if loaded is None:
                 loaded = await self._load(aggregate, leader=False)
@@ -121,7 +122,7 @@ class Families:
             if not decision.events:
                 return CommittedDecision(family_id, decision.outcome, loaded.state, 0)
             state = fold(loaded.state, decision.events, now)
-            person = await self._person(tenant, loaded.state, state, loaded.seq)
+            person = await self._person(tenant, loaded.state, state, loaded.seq, asked)
             if person is not None and person.blocked:
                 decision = _refused_for_blocked(decision, loaded.state, state)
                 if not decision.events:
@@ -131,13 +132,16 @@ class Families:
             commit = Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state, name)
             body, subject = codec.encode(commit), aggregate.revoked if revokes(decision.events) else aggregate.live
             guard = _guard(tenant, loaded.state, state, person)
+            stream = loaded.stream if guard is None or person is None else person.stream
             try:
-                seq = await self._log.append(subject, aggregate.filter, body, loaded.expected, guard=guard)
+                seq = await self._log.append(
+                    subject, aggregate.filter, body, loaded.expected, guard=guard, stream=stream
+                )
             except Conflict:
                 self.counters.conflicts += 1
                 self.cache.forget(key)
                 if person is not None:
-                    await self._people.newest(tenant, state.sub)
+                    asked = await self._people.newest(tenant, state.sub)
                 if asyncio.get_running_loop().time() > deadline:
                     raise Unavailable("too many requests for one family at once") from None
                 # earlier commits do not change: keys that were read once are not read again
@@ -152,17 +156,28 @@ class Families:
             await self._publish(tenant, family_id, seq, body)
             return CommittedDecision(family_id, decision.outcome, state, seq)
 
-    async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int) -> BlockState | None:
+    def _cached(self, key: Key) -> LoadedFamily | None:
+        """The cached family, unless its book is closed: then no expectation would show that it is old."""
+        cached = self.cache.get(key)
+        return None if cached is None or cached.seq < self._log.books.newest.first else cached
+
+    def _new(self) -> LoadedFamily:
+        return LoadedFamily(0, None, None, False, stream=self._log.books.newest.stream)
+
+    async def _person(
+        self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int, asked: BlockState | None
+    ) -> BlockState | None:
         """The person for whom tokens or a grant begin with this commit; None where nothing begins.
 
-        A blocked person is looked up at the log's leader. `before` is the family as of its last commit, at `seq`.
+        A blocked person is looked up at the log's leader. `before` is the family as of its last commit, at `seq`, and
+        `asked` what the leader answered about the person after another commit came first.
         """
         if not is_of_a_person(after):
             return None
         if _approves(before, after):
             return await self._people.newest(tenant, after.sub)
         if before is None and after.sub:
-            person = self._people.known(tenant, after.sub)
+            person = asked or self._people.known(tenant, after.sub)
             return await self._people.newest(tenant, after.sub) if person.blocked else person
         if before is not None and after.device is not None and after.code_redeemed and not before.code_redeemed:
             # the last commit is the approval. A block may have come just before it, and been lifted since

@@ -6,16 +6,22 @@ The knowledge may be old: it serves as the guard of an append, which the log che
 from typing import NamedTuple
 
 from events.aggregates import aggregate_names
+from events.aggregates.aggregate_names import STREAM
 from events.aggregates.subject import codec
+from events.log.books import stream_of
 from events.log.log import Head, Log
 from events.log.stored_message import StoredMessage
 
 
 class BlockState(NamedTuple):
-    """Whether a person is blocked as of its aggregate's sequence `seq`, foreign messages included; 0: no commit yet."""
+    """Whether a person is blocked as of its aggregate's sequence `seq`, foreign messages included; 0: no commit yet.
+
+    That is in `stream`, the log's newest book: the last commit about the person may lie in an older one.
+    """
 
     seq: int
     blocked: bool
+    stream: str = STREAM
 
 
 NOTHING = BlockState(0, False)
@@ -30,13 +36,19 @@ class BlockedSubjects:
 
     def apply(self, tenant: str, digest: str, head: Head) -> None:
         """Remember a person's block state; one that is not newer than the known one changes nothing."""
-        if head.expected > self._known.get((tenant, digest), NOTHING).seq:
+        seq = head.expected or (head.stored.seq if head.stored is not None else 0)
+        if seq > self._known.get((tenant, digest), NOTHING).seq:
             blocked = head.commit is not None and head.commit.state.blocked
-            self._known[tenant, digest] = BlockState(head.expected, blocked)
+            self._known[tenant, digest] = BlockState(seq, blocked)
 
     def known(self, tenant: str, sub: str) -> BlockState:
-        """The person's block state from memory."""
-        return self._known.get((tenant, aggregate_names.subject_digest(sub)), NOTHING)
+        """The person's block state from memory: as of the newest book of which this replica has heard in the log.
+
+        All that lies in the books before is known here by then.
+        """
+        seq, blocked, _ = self._known.get((tenant, aggregate_names.subject_digest(sub)), NOTHING)
+        book = self._log.announced
+        return BlockState(seq if seq >= book.first else 0, blocked, stream_of(book.number))
 
     async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> BlockState:
         """The person's block state from the log's leader. Raises `Unavailable`.
@@ -45,10 +57,10 @@ class BlockedSubjects:
         """
         head = await self._log.head(aggregate_names.subject(tenant, sub))
         self.apply(tenant, aggregate_names.subject_digest(sub), head)
-        known = self.known(tenant, sub)
-        if blocked_at is None or known.blocked:
-            return known
-        return known._replace(blocked=await self._was_blocked(head.stored, blocked_at))
+        found = BlockState(head.expected, head.commit is not None and head.commit.state.blocked, head.stream)
+        if blocked_at is None or found.blocked:
+            return found
+        return found._replace(blocked=await self._was_blocked(head.stored, blocked_at))
 
     async def _was_blocked(self, stored: StoredMessage | None, seq: int) -> bool:
         """Whether the person was blocked as of `seq`; `stored` is the person's newest commit."""

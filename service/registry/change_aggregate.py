@@ -18,8 +18,8 @@ from service.keys.mac_tokens import new_id
 
 DecideChange: TypeAlias = Callable[[Any], tuple[msgspec.Struct, ...]]
 """Returns the events for an aggregate's state; the state of an aggregate that does not exist is None."""
-Guard: TypeAlias = Callable[[], Awaitable[tuple[str, int]]]
-"""Returns a subject filter that includes the aggregate, and the filter's last sequence."""
+Guard: TypeAlias = Callable[[], Awaitable[tuple[str, int, str]]]
+"""Returns a subject filter that includes the aggregate, and as `Log.expected_of` the filter's last sequence."""
 
 ACTOR = "operator"
 """Who changes these aggregates, in the log's words."""
@@ -34,7 +34,9 @@ class Written(NamedTuple):
     changed: bool
 
 
-async def change(log: Log, aggregate: Aggregate, decide: DecideChange, guard: Guard | None = None) -> Written:
+async def change(
+    log: Log, aggregate: Aggregate, decide: DecideChange, guard: Guard | None = None, *, actor: str = ACTOR
+) -> Written:
     """Append the events that `decide` returns for the aggregate's state; append nothing if it returns none.
 
     `guard` is called before each attempt. Its sequence must still be the filter's last one when the commit is stored.
@@ -56,9 +58,14 @@ async def change(log: Log, aggregate: Aggregate, decide: DecideChange, guard: Gu
             raise ValueError("an aggregate begins with an event")
         prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
         name = aggregate.name if last is None else None
-        body = kind.codec.encode(Commit(VERSION, new_id(), now, ACTOR, prev, prev_seq, events, after, name))
+        body = kind.codec.encode(Commit(VERSION, new_id(), now, actor, prev, prev_seq, events, after, name))
         try:
-            seq = await log.append(aggregate.live, aggregate.filter, body, head.expected, guard=guarded)
+            if guarded is None:
+                seq = await log.append(aggregate.live, aggregate.filter, body, head.expected, stream=head.stream)
+            else:
+                filter, expected, stream = guarded
+                place = aggregate.filter, body, head.expected
+                seq = await log.append(aggregate.live, *place, guard=(filter, expected), stream=stream)
         except Conflict:
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable("too many orders about one thing at once") from None

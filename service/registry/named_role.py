@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
-from events.aggregates.aggregate_names import ROLE_NAME, STREAM, TENANT
+from events.aggregates.aggregate_names import ROLE_NAME, TENANT
 from events.aggregates.role import RoleKind, RoleState
 from service import clock
 from service.registry.broker_accounts import ROLE_ACCOUNTS
@@ -120,7 +120,7 @@ def bound_of_role(tenant: str, client_id: str) -> int | None:
 
 _PUBLISH: dict[RoleKind, tuple[str, ...]] = {
     "operator": ("admin.{}.>",),
-    "auditor": ("audit.{}.>", f"$JS.HEIRLOOM.API.DIRECT.GET.{STREAM}.tokens.{{}}.>"),
+    "auditor": ("audit.{}.>", "$JS.HEIRLOOM.API.DIRECT.GET.*.tokens.{}.>"),
     "edge": ("oauth.{}.edge.>",),
     "resource": ("oauth.{}.edge.introspect", "oauth.{}.resource.revocations"),
 }

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from events.aggregates import aggregate_names
-from events.aggregates.aggregate_names import AggregateName
+from events.aggregates.aggregate_names import BOOK, AggregateName
+from events.aggregates.book import BookState
 from events.bus.connection import Connection
 from events.log.consumer_reader import read
 from events.log.grammar import Foreign, aggregate_on, read_commit
@@ -157,8 +158,8 @@ class Registry:
             except Unavailable:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            if head.stored is not None:
-                self.apply(head.stored)
+            if head.stored is not None and (stored.subject != BOOK or head.stored.seq < stored.seq):
+                self.apply(head.stored)  # a later book is announced when all that comes before it is applied
             name = AggregateName.parse(stored.subject)
             if name.kind == "subject":
                 self.blocked_subjects.apply(name.tenant, name.id, head)  # a family may begin on what lies there now
@@ -182,6 +183,9 @@ class Registry:
         if isinstance(commit, Foreign):
             return
         name = AggregateName.parse(stored.subject)
+        if name.kind == "book":
+            self._log.announced = max(self._log.announced, commit.state, key=BookState.age)
+            return
         tenant = self._tenants.get(name.tenant)
         if tenant is None:
             tenant = self._tenants[name.tenant] = Tenant(name.tenant, self._keyring)

@@ -8,7 +8,7 @@ import msgspec
 from events.aggregates import client as client_events
 from events.aggregates import key as key_events
 from events.aggregates import role as role_events
-from events.aggregates import tenant as tenant_events
+from events.aggregates import settings as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.fairness.token_buckets import Bucket
 from events.log.stored_message import StoredMessage

@@ -51,7 +51,7 @@ class CompletedCutOffs:
                 if seq in self._known:
                     return True
                 with contextlib.suppress(Unavailable):
-                    if await self._log.finished(CONSUMER) >= seq:
+                    if await self._log.finished(CONSUMER, seq):
                         return True
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CONSUMER_CHECK_SECONDS):

@@ -104,39 +104,45 @@ class Replicas:
     async def stop(self) -> None:
         """Give up the lease. Later decisions read the log, since no barrier asks this replica any more."""
         await self._tasks.cancel()
-        self._registry.current_until = float("-inf")
+        self._registry.current_until = self._log.certain_until = float("-inf")
         with contextlib.suppress(NatsError):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self.replica_id}")
 
-    async def barrier(self, seq: int) -> None:
+    async def barrier(self, seq: int, *, of_every_version: bool = False) -> None:
         """Return when no replica decides on settings older than `seq`, the sequence of a registry commit.
 
-        Raises `Unavailable`.
+        A replica of an earlier version may not know such a commit, not answer, and renew its lease. Where that matters,
+        a barrier `of_every_version` does not pass it. Raises `Unavailable`.
         """
         loop = asyncio.get_running_loop()
         safe_at = loop.time() + LEASE_SECONDS + REQUEST_SECONDS
-        await asyncio.gather(*(self._applied(replica, seq, safe_at) for replica in await self.holders()))
+        passed = await asyncio.gather(*(self._applied(replica, seq, safe_at) for replica in await self.holders()))
+        if of_every_version and not all(passed):
+            raise Unavailable("a replica does not answer, and serves on; is it of an earlier version?")
 
-    async def _applied(self, replica: str, seq: int, safe_at: float) -> None:
+    async def _applied(self, replica: str, seq: int, safe_at: float) -> bool:
+        """Whether the replica has applied it, or has no lease any more; False if its lease then is certainly over."""
         loop = asyncio.get_running_loop()
         if replica == self.replica_id:  # the connection does not receive what it publishes
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(safe_at):
                     await self._apply(seq)
-            return
+                    return True
+            return False
         subject, question = f"heirloom.applied.{replica}", b"%d" % seq
         sealed = self._seal.close(subject, question)
         while (left := safe_at - loop.time()) > 0:
             try:
                 reply = await self._connection.request(subject, sealed, timeout=min(left, REPLY_TIMEOUT_SECONDS))
                 if self._seal.open(_answer_to(subject), reply.data) == question:
-                    return
+                    return True
             except NatsError:
                 pass
             await asyncio.sleep(0.1)
             if replica not in await self.holders():
-                return
+                return True
         log.info("a replica did not answer, and its lease is over", extra={"replica": replica})
+        return False
 
     async def _apply(self, seq: int) -> None:
         await self._registry.wait_until_applied(seq)
@@ -181,7 +187,7 @@ class Replicas:
         except (NatsError, Unavailable, TimeoutError) as error:
             log.info("the lease is not renewed: %s", type(error).__name__)
             return
-        self._registry.current_until = asked_at + LEASE_SECONDS
+        self._registry.current_until = self._log.certain_until = asked_at + LEASE_SECONDS
 
 
 def _answer_to(subject: str) -> bytes:

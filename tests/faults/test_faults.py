@@ -24,3 +24,13 @@ def test_no_promise_is_broken(tmp_path: Path) -> None:
     assert result.violations == []
     assert {name for _, name in result.faults} == set(FAULTS)
     assert leaks.tokens([tmp_path / "history.jsonl"]) == []
+
+
+def test_no_promise_is_broken_while_books_close(tmp_path: Path) -> None:
+    """One broker, two replicas; again and again the log's book is closed, and replicas die or lose what they hear."""
+    faults = ("book closed", "replica killed between append and reply", "book closed", "acknowledgements lost")
+    plan = Plan(SEED, seconds=12, faults=faults, gap=(0.1, 0.3), calm=1)
+    result = asyncio.run(run(Stack(tmp_path / "data"), plan, tmp_path))
+    assert result.violations == []
+    assert {name for _, name in result.faults} >= {"book closed"}
+    assert list((tmp_path / "data").glob("**/streams/TOKENS_3")), "two books were closed"

@@ -10,7 +10,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from events.aggregates import client, family_commit, key, subject, tenant
+from events.aggregates import client, family_commit, key, settings, subject
 from events.aggregates.commit import Codec, UnreadableCommit
 from events.log.grammar import Foreign
 from events.verification.verifier import Verifier
@@ -46,7 +46,7 @@ LOG = eventful_log()
 CODECS: dict[str, Codec[Any, Any]] = {
     "family": family_commit.codec,
     "client": client.codec,
-    "tenant": tenant.codec,
+    "tenant": settings.codec,
     "key": key.codec,
     "subject": subject.codec,
 }

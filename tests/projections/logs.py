@@ -7,8 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from events.aggregates import aggregate_names, client, family, family_commit, family_events
+from events.aggregates import settings as tenant_settings
 from events.aggregates import subject as person
-from events.aggregates import tenant as tenant_settings
 from events.aggregates.commit import Codec, Commit, digest
 from events.aggregates.family import DEVICE_GRANT
 from events.aggregates.family_events import (
@@ -27,9 +27,8 @@ from events.aggregates.family_events import (
     TokenRevoked,
     TokenRotated,
 )
-from events.aggregates.settings import ClientSettings, TenantSettings
+from events.aggregates.settings import ClientSettings, TenantConfigured, TenantSettings
 from events.aggregates.subject import SubjectBlocked, SubjectEvent, SubjectUnblocked
-from events.aggregates.tenant import TenantConfigured
 from events.log.stored_message import StoredMessage
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

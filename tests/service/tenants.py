@@ -1,8 +1,7 @@
 """A tenant in the log, for tests of decisions about tenants."""
 
 from events.aggregates import aggregate_names
-from events.aggregates.settings import TenantSettings
-from events.aggregates.tenant import TenantConfigured
+from events.aggregates.settings import TenantConfigured, TenantSettings
 from events.log.log import Log
 from service.registry.change_aggregate import change
 

@@ -8,8 +8,8 @@ import pytest
 
 from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
+from events.aggregates import settings as tenant_events
 from events.aggregates import subject as person
-from events.aggregates import tenant as tenant_events
 from events.aggregates.family_commit import codec
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.bus.connection import Connection

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from events.aggregates.aggregate_names import NO_TENANT
 from events.visible_text import unknown_name
 from heirloom.cli.commands.admin_order import REASON, OrderTarget, order, send_order, show
 from heirloom.cli.commands.admin_role import role
-from heirloom.cli.options import FILE
+from heirloom.cli.options import FILE, where
 from heirloom.cli.tables import print_text
 from heirloom.seed import read_toml
 
@@ -56,6 +57,19 @@ def family() -> None:
 @admin.group()
 def key() -> None:
     """The tenant's signing keys."""
+
+
+@admin.group("log")
+def log_group() -> None:
+    """The log of all tenants."""
+
+
+@log_group.command("close")
+@where
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")
+def log_close(data: Path, nats: str | None, as_json: bool) -> None:
+    """Close the log's book: what it holds never changes again, and the next book takes the commits from then on."""
+    _ask(OrderTarget(data, nats, NO_TENANT, as_json), "log.close", {})
 
 
 class _Order(NamedTuple):

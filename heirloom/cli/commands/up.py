@@ -25,6 +25,8 @@ from heirloom.supervisor.options import ServiceOptions
 from heirloom.supervisor.preparation import CannotStart
 from heirloom.supervisor.supervisor import running
 from service.families.cache import DEFAULT_BYTES, MIN_BYTES
+from service.replicas.book_keeper import DEFAULT_BYTES as DEFAULT_BOOK_BYTES
+from service.replicas.book_keeper import DEFAULT_SUBJECTS, MIN_SUBJECTS, BookLimits
 from service.replicas.broker_clock import MAX_TOLERATED_SECONDS, TOLERATED_SECONDS
 
 INSECURE = (
@@ -119,6 +121,22 @@ INSECURE = (
     help="How much of the log's newest commits each replica holds; in its memory they take about three times that.",
 )
 @click.option(
+    "--book-subjects",
+    type=click.IntRange(MIN_SUBJECTS),
+    metavar="N",
+    default=DEFAULT_SUBJECTS,
+    show_default=True,
+    help="With so many families and settings in it, a book of the log is closed, and the next one begins.",
+)
+@click.option(
+    "--book-size",
+    type=click.IntRange(MIN_BYTES >> 20, 1 << 20),
+    metavar="MIB",
+    default=DEFAULT_BOOK_BYTES >> 20,
+    show_default=True,
+    help="The size at which it is closed.",
+)
+@click.option(
     "--broker-memory",
     type=click.IntRange(memory_limit.MIN_BYTES >> 20, 1 << 20),
     metavar="MIB",
@@ -144,6 +162,8 @@ def up(  # noqa: PLR0913  # a command's options are its parameters
     log_size: int,
     log_files: int,
     cache_size: int,
+    book_subjects: int,
+    book_size: int,
     broker_memory: int | None,
 ) -> None:
     """Run the service: broker, replicas, read model, notary.
@@ -173,6 +193,7 @@ def up(  # noqa: PLR0913  # a command's options are its parameters
             max_clock_skew=max_clock_skew,
             logs=LogLimits(log_size << 20, log_files),
             cache_bytes=cache_size << 20,
+            book_limits=BookLimits(book_subjects, book_size << 20),
             broker_memory=None if broker_memory is None else broker_memory << 20,
         )
         if insecure and nats is not None:

@@ -10,7 +10,7 @@ from events.aggregates.aggregate_names import Aggregate, family, subject
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
-from events.log.appender import HEADERS_BYTES, Append, Appender, Conflict, TooLarge
+from events.log.appender import HEADERS_BYTES, Append, Appender, Conflict, Found, TooLarge
 from events.log.consumer_reader import read
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log
@@ -164,8 +164,8 @@ async def test_a_guarded_append_is_never_sent_twice(log: Log, monkeypatch: pytes
     new, person = fresh(), subject("acme", "alice")
     assert await log.append(new.live, new.filter, b"mine", 0, guard=(person.filter, 0)) == 1
 
-    async def nothing_yet(*_: object) -> None:
-        return None
+    async def nothing_yet(*_: object) -> Found:
+        return Found()
 
     monkeypatch.setattr(log.appender, "_find_next", nothing_yet)
     new = fresh()

@@ -11,7 +11,16 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection
 from events.bus.parser import RawHandler
 from events.log import appender as module
-from events.log.appender import HEADERS_BYTES, WRITE_IN_FLIGHT, WRONG_LAST_SEQUENCE, Appender, Conflict, TooLarge
+from events.log.appender import (
+    HEADERS_BYTES,
+    WRITE_IN_FLIGHT,
+    WRONG_LAST_SEQUENCE,
+    WRONG_STREAM,
+    Appender,
+    Conflict,
+    Found,
+    TooLarge,
+)
 from events.log.jetstream_api import Unavailable as UnavailableLog
 
 
@@ -33,6 +42,8 @@ class Broker:
         self.sent: list[Sent] = []
         self.found: list[tuple[int, bytes] | None] = []
         self.asked: list[tuple[str, int]] = []
+        self.places: list[tuple[int, str]] = []
+        self.late = False
         self.refuses, self.refused = False, 0
         self.take: RawHandler | None = None
         self.pace: list[tuple[int, int]] = []
@@ -52,10 +63,11 @@ class Broker:
             raise NatsError
         self.sent.append(Sent(subject, body, reply, headers or {}))
 
-    async def find_next(self, filter: str, after: int) -> tuple[int, bytes] | None:
-        """As `Log._next_after`."""
+    async def find_next(self, filter: str, after: int, place: tuple[int, str]) -> Found:
+        """As `Log._find_next`; `late` is whether the stream of an append takes no more commits."""
         self.asked.append((filter, after))
-        return self.found.pop(0)
+        self.places.append(place)
+        return Found(self.found.pop(0), self.late)
 
     def answers(self, sent: Sent, headers: bytes | None = None, **answer: Any) -> None:
         """Answer this publication."""
@@ -99,10 +111,11 @@ async def broker() -> Broker:
 
 def expects(filter: str, seq: int) -> dict[str, str]:
     """The headers that make the append conditional."""
+    named = {} if seq else {"Nats-Expected-Stream": "TOKENS"}
     return {
         "Nats-Expected-Last-Subject-Sequence": str(seq),
         "Nats-Expected-Last-Subject-Sequence-Subject": filter,
-    }
+    } | named
 
 
 def append(
@@ -300,7 +313,7 @@ async def test_only_overdue_appends_time_out(broker: Broker, monkeypatch: pytest
 
 
 def _one(name: str) -> module.Append:
-    return module.Append(f"{name}.live", f"{name}.*", name.encode(), (f"{name}.*", 3), asyncio.Future())
+    return module.Append(f"{name}.live", f"{name}.*", name.encode(), (f"{name}.*", 3), asyncio.Future(), "TOKENS")
 
 
 async def test_no_responders_is_an_error_and_not_an_acknowledgement(
@@ -323,6 +336,30 @@ async def test_a_failing_publish_is_unavailable(broker: Broker, monkeypatch: pyt
     broker.refuses, broker.found = True, [None]
     with pytest.raises(UnavailableLog, match=r"^the broker takes nothing now \(Error\)$"):
         await append(broker)
+    broker.is_at_rest()
+
+
+async def test_an_append_whose_book_is_closed_by_then_conflicts(broker: Broker) -> None:
+    """The commit can be stored no more, so it is decided again; without that certainty it is tried again."""
+    work = append(broker)
+    for late in (False, True):
+        (sent,) = await broker.sends(1)
+        broker.found, broker.late = [None], late
+        broker.fails(sent, WRONG_LAST_SEQUENCE)
+    with pytest.raises(Conflict):
+        await work
+    assert broker.places == [(3, "TOKENS")] * 2
+    broker.is_at_rest()
+
+
+async def test_a_guarded_append_that_another_book_refuses_may_still_be_under_way(broker: Broker) -> None:
+    """It is not sent twice: nothing would reject a second one."""
+    work = append(broker, expected=0, guard=("p", 0))
+    (sent,) = await broker.sends(1)
+    broker.found = [None]
+    broker.fails(sent, WRONG_STREAM)
+    with pytest.raises(UnavailableLog):
+        await work
     broker.is_at_rest()
 
 

@@ -182,7 +182,7 @@ class Behind:
             else:
                 question["seq"] = BEYOND
                 self.refused.set()
-        elif self.leader_is_silent:
+        elif self.leader_is_silent and question:  # it is about what lies in the stream
             return
         await self._connection.publish(f"$JS.API.{operation}", msgspec.json.encode(question), reply=message.reply)
 

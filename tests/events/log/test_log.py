@@ -13,8 +13,11 @@ import pytest
 from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
 
 from events.aggregates.aggregate_names import SETTINGS, family
+from events.aggregates.book import BookState
 from events.bus.connection import Connection
 from events.bus.parser import RawHandler
+from events.log.appender import Found
+from events.log.books import FIRST
 from events.log.consumer_reader import Batch
 from events.log.jetstream_api import JetStreamMissing, Unavailable
 from events.log.log import Head, Log
@@ -41,6 +44,7 @@ class Broker:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, Any]] = []
+        self.looks = 0
         self._ids = itertools.count()
         self._raw_handlers: dict[str, RawHandler] = {}
 
@@ -49,6 +53,9 @@ class Broker:
         return f"_INBOX.{next(self._ids)}"
 
     async def request(self, subject: str, body: bytes, **options: float) -> Any:
+        if subject.startswith("$JS.API.STREAM.INFO."):  # the only book is open
+            self.looks += 1
+            return response({"config": {"name": subject.rpartition(".")[2], "subjects": ["tokens.*.>"]}})
         assert options == {"timeout": READ_SECONDS} and isinstance(body, bytes)
         self.asked.append((subject, msgspec.json.decode(body) if body else None))
         answer = self.answers.pop(0)
@@ -72,7 +79,9 @@ class Broker:
 def log_of(*answers: Any, stream: str = "TOKENS") -> tuple[Log, Broker]:
     """A log and its broker with these answers."""
     broker = Broker(*answers)
-    return Log(cast("Connection", broker), stream), broker
+    log = Log(cast("Connection", broker), stream)
+    log.certain_until = float("inf")
+    return log, broker
 
 
 def response(value: Any) -> Any:
@@ -103,6 +112,24 @@ def error(code: int) -> Any:
 
 
 NOTHING = error(10037)
+
+
+async def test_what_is_not_certain_is_looked_at_first() -> None:
+    """Without a lease, while a book closes, and where a later book was announced, the books are looked at (ADR 43)."""
+    now = asyncio.get_running_loop().time()
+    for until, announced, looks in (
+        (now - 1, BookState(), 1),
+        (now + 60, BookState(), 0),
+        (now + 60, BookState(closing=True), 1),
+        (now + 60, BookState(2, 5), 1),
+    ):
+        log, broker = log_of(message(7), message(7), message(7), message(7), message(7))
+        log.certain_until, log.announced = until, announced
+        await log.head(FAMILY)
+        assert broker.looks == looks
+        for ask in (log.newest("tokens.>"), log.at(7), log.next_after(FAMILY, 6), log.expected_of("tokens.>")):
+            await ask
+        assert broker.looks == 5 * looks
 
 
 async def test_the_head_comes_from_the_leader() -> None:
@@ -168,8 +195,8 @@ async def test_silence_is_unavailable(silent: type[Exception], monkeypatch: pyte
     with pytest.raises(Unavailable, match="log cannot be read now"):
         await log.head(FAMILY, leader=False)
     with pytest.raises(Unavailable, match="leader cannot be read now"):
-        await log.finished("reactor")
-    assert await log._next_after("tokens.>", 1) is None
+        await log.finished("reactor", 3)
+    assert await log._find_next("tokens.>", 1, (1, "TOKENS")) == Found()
 
 
 async def test_messages_are_found_by_sequence_and_subject() -> None:
@@ -180,8 +207,8 @@ async def test_messages_are_found_by_sequence_and_subject() -> None:
     assert await log.at(7) == found
     assert await log.next_after(FAMILY, 6) == found
     assert log.append == log.appender.append
-    assert await log.appender._find_next("tokens.acme.>", 6) == (7, BODY)
-    assert await log.appender._find_next("tokens.acme.>", 7) is None
+    assert await log.appender._find_next("tokens.acme.>", 6, (6, "OTHER")) == Found((7, BODY))
+    assert await log.appender._find_next("tokens.acme.>", 7, (7, "OTHER")) == Found()
     assert {subject for subject, _ in broker.asked} == {"$JS.API.STREAM.MSG.GET.OTHER"}
     assert [question for _, question in broker.asked] == [
         {"last_by_subj": "tokens.acme.key.*"},
@@ -223,11 +250,11 @@ async def test_the_newest_setting_is_of_a_tenant_client_or_key() -> None:
 async def test_a_consumer_has_finished_up_to_its_acknowledgement_floor() -> None:
     """A missing consumer is an error."""
     log, broker = log_of(response({"ack_floor": {"stream_seq": 12, "consumer_seq": 5}}), response({}), error(10014))
-    assert await log.finished("reactor") == 12
+    assert await log.finished("reactor", 12)
     assert broker.asked == [("$JS.API.CONSUMER.INFO.TOKENS.reactor", None)]
-    assert await log.finished("reactor") == 0
+    assert not await log.finished("reactor", 1)
     with pytest.raises(Unavailable, match="what it was"):
-        await log.finished("reactor")
+        await log.finished("reactor", 1)
 
 
 async def test_the_last_sequence_is_that_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +269,7 @@ async def test_the_last_sequence_is_that_of_the_stream(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("events.log.log.last_sequence", last_sequence)
     assert await log.last_sequence() == 7
-    log._stream = "TOKENS"
+    log, broker = log_of()
     with pytest.raises(Unavailable, match="what it was"):
         await log.last_sequence()
 
@@ -252,12 +279,12 @@ class Direct:
 
     def __init__(self, *batches: list[StoredMessage], hangs: bool = False) -> None:
         self.batches, self.hangs = batches, hangs
-        self.asked: list[tuple[Any, dict[str, Any]]] = []
+        self.asked: list[tuple[Any, tuple[Any, ...]]] = []
         self.closed = False
 
-    async def read(self, connection: Any, **asked: Any) -> AsyncIterator[Batch]:
+    async def read(self, connection: Any, *place: Any, **asked: Any) -> AsyncIterator[Batch]:
         """Yield each batch."""
-        self.asked.append((connection, asked))
+        self.asked.append((connection, (*place, asked)))
         try:
             for commits in self.batches:
                 yield Batch(commits, 1)
@@ -303,12 +330,12 @@ async def test_the_last_commit_below_foreign_messages_is_found(
     """A replica is read first, and the leader for the rest; an append expects the newest foreign message."""
     log, broker = log_of(from_leader(foreign(9)), *leader, stream="OTHER")
     replica = Direct(*batches)
-    monkeypatch.setattr("events.log.log.read_direct", replica.read)
+    monkeypatch.setattr("events.log.log.read_stream", replica.read)
     head = await log.head(FAMILY)
     assert head.expected == 9 and broker.answers == [] and replica.closed
     assert head.stored == (at(found) if found else None)
     assert (head.commit.id if head.commit else None) == ("commit1" if found else None)
-    assert replica.asked == [(broker, {"stream": "OTHER", "filter": FAMILY.filter, "until": 8})]
+    assert replica.asked == [(broker, (1, "OTHER", {"filter": FAMILY.filter, "until": 8}))]
     read = batches[-1][-1].seq if batches else 0
     known = [read, *(msgspec.json.decode(answer.data)["message"]["seq"] for answer in leader[:-1])]
     assert [question for _, question in broker.asked[1:]] == [
@@ -320,10 +347,10 @@ async def test_a_silent_replica_below_foreign_messages_is_unavailable(monkeypatc
     """Nothing is known of the aggregate then; the reading is closed."""
     log, _ = log_of()
     replica = Direct([at(1)], hangs=True)
-    monkeypatch.setattr("events.log.log.read_direct", replica.read)
+    monkeypatch.setattr("events.log.log.read_stream", replica.read)
     monkeypatch.setattr("events.log.log.READ_SECONDS", 0.01)
     with pytest.raises(Unavailable, match=r"^the log cannot be read now"):
-        await log._last_before(FAMILY, 9)
+        await log._last_before(FAMILY, 9, FIRST)
     assert replica.closed
 
 

@@ -292,8 +292,9 @@ async def test_all_streams_are_listed_page_by_page() -> None:
 async def test_what_a_stream_reports() -> None:
     """Its last sequence, creation time, clock and tenants."""
     state = {"last_seq": 9, "subjects": {"tokens.b.tenant": 1, "tokens.a.tenant": 2}}
-    info = {"state": state, "created": "2026-11-20T12:00:00.000000001Z", "ts": "2026-11-20T12:00:01Z"}
-    connection, made = api(info, info, info, info, {"state": {}})
+    about = {"config": {"name": "TOKENS", "subjects": ["tokens.*.>"]}, "ts": "2026-11-20T12:00:01Z"}
+    info = about | {"state": state, "created": "2026-11-20T12:00:00.000000001Z"}
+    connection, made = api(info, info, info, info, info, info, about | {"state": {}})
     assert await stream.last_sequence(connection, "OTHER") == 9
     assert await stream.created(connection) == "2026-11-20T12:00:00.000000001Z"
     assert await stream.broker_time(connection) == datetime(2026, 11, 20, 12, 0, 1, tzinfo=UTC)
@@ -304,7 +305,9 @@ async def test_what_a_stream_reports() -> None:
         ("STREAM.INFO.OTHER", {}),
         ("STREAM.INFO.TOKENS", {}),
         ("STREAM.INFO.TOKENS", {}),
+        ("STREAM.INFO.TOKENS", {}),
         ("STREAM.INFO.TOKENS", filtered),
+        ("STREAM.INFO.TOKENS", {}),
         ("STREAM.INFO.TOKENS", filtered),
     ]
     for ask in (stream.last_sequence, stream.created, stream.tenants):

@@ -9,8 +9,8 @@ import msgspec
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import ServiceUnavailableError
 
-from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
+from events.log.books import books_of
 from events.log.consumer_reader import read
 from events.log.stored_message import StoredMessage
 from events.log.stream import last_sequence
@@ -27,7 +27,17 @@ async def whole_log(connection: Connection) -> list[StoredMessage]:
 
 
 async def copy_on(connection: Connection, node: str, length: int) -> list[str]:
-    """The digests of the first `length` messages on that node.
+    """The digests of the first `length` messages on that node, of all books."""
+    await books_of(connection).look()
+    digests: list[str] = []
+    for book in books_of(connection).in_order():
+        last = length if book.last is None else min(book.last, length)
+        digests += await _book_on(connection, node, book.stream, last - len(digests))
+    return digests
+
+
+async def _book_on(connection: Connection, node: str, stream: str, length: int) -> list[str]:
+    """The digests of a book's first `length` messages on that node.
 
     An unreplicated consumer reads from the disk of its node. The cluster chooses the node, so the consumer is created
     again until it is on the right one.
@@ -43,11 +53,11 @@ async def copy_on(connection: Connection, node: str, length: int) -> list[str]:
             num_replicas=1,
             inactive_threshold=30,
         )
-        info = await jetstream.add_consumer(STREAM, config)
+        info = await jetstream.add_consumer(stream, config)
         if info.cluster is None or info.cluster.leader == node:
             break
-        await jetstream.delete_consumer(STREAM, name)
-    subscription = await jetstream.pull_subscribe_bind(name, STREAM)
+        await jetstream.delete_consumer(stream, name)
+    subscription = await jetstream.pull_subscribe_bind(name, stream)
     digests: list[str] = []
     async with asyncio.timeout(READ_SECONDS):
         while len(digests) < length:
@@ -60,13 +70,14 @@ async def copy_on(connection: Connection, node: str, length: int) -> list[str]:
                 place = f"{message.metadata.sequence.stream} {message.subject} ".encode()
                 digests.append(hashlib.sha256(place + message.data).hexdigest())
     await subscription.unsubscribe()
-    await jetstream.delete_consumer(STREAM, name)
+    await jetstream.delete_consumer(stream, name)
     return digests
 
 
 async def leader_of(connection: Connection) -> str | None:
     """The node that leads the stream now, if there is one."""
-    reply = await connection.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=2)
+    stream = books_of(connection).newest.stream  # as of the last look
+    reply = await connection.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=2)
     leader: str | None = msgspec.json.decode(reply.data).get("cluster", {}).get("leader")
     return leader
 

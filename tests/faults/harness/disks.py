@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from events.log.books import number_of
+
 BITS = 8
 CHUNK = 1 << 20
 
@@ -40,8 +42,13 @@ def fill(disk: Path, leaving: int = 0) -> Path:
 
 def log_files(node: Path) -> list[Path]:
     """The non-empty files of a node's log, the oldest first."""
-    files = node.glob("jetstream/**/streams/TOKENS/msgs/*.blk")
-    return sorted((file for file in files if file.stat().st_size), key=lambda file: int(file.stem))
+    files = node.glob("jetstream/**/streams/TOKENS*/msgs/*.blk")
+    return sorted((file for file in files if file.stat().st_size), key=_age)
+
+
+def _age(file: Path) -> tuple[int, int]:
+    """Book and number: `…/streams/TOKENS_2/msgs/7.blk`."""
+    return number_of(file.parent.parent.name) or 0, int(file.stem)
 
 
 def damaged(file: Path, how: str, chance: random.Random) -> None:

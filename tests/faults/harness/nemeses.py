@@ -21,6 +21,7 @@ from tests.faults.history import History
 RESTARTED_SECONDS = 60.0
 OBEYED_SECONDS = 60.0
 NEARLY_FULL = 24 << 20
+CLOSED_SECONDS = 30.0
 
 
 class Scene(NamedTuple):
@@ -161,6 +162,13 @@ def damage(how: str) -> Fault:
     return damaging
 
 
+async def book_closed(scene: Scene) -> None:
+    """The log's book is closed. That may be refused or take long, if something else is wrong at the time."""
+    with contextlib.suppress(NatsError, OSError):
+        async with scene.stack.role("operator") as operator:
+            await operator.connection.request("admin._.log.close", b"{}", timeout=CLOSED_SECONDS)
+
+
 async def disk_full(scene: Scene) -> None:
     """One broker's disk fills up within seconds, stays full for some more, and gets room again."""
     disk = scene.stack.small_disk
@@ -209,4 +217,5 @@ FAULTS: dict[str, Fault] = {
     "stream file truncated": damage("truncated"),
     "stream file flipped": damage("flipped"),
     "disk full": disk_full,
+    "book closed": book_closed,
 }

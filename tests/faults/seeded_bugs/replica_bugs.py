@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from events.aggregates import family
+from events.aggregates.aggregate_names import STREAM
 from events.log import appender
 from events.log.appender import Appender, Conflict
 from service.context import Context
@@ -116,7 +117,8 @@ def lost_acknowledgement_is_a_failure() -> None:
 
     async def hasty(self: Appender, subject: str, filter: str, body: bytes, expected: int, **more: Any) -> int:
         loop = asyncio.get_running_loop()
-        append = appender.Append(subject, filter, body, more.get("guard") or (filter, expected), loop.create_future())
+        guard, stream = more.get("guard") or (filter, expected), more.get("stream") or STREAM
+        append = appender.Append(subject, filter, body, guard, loop.create_future(), stream)
         ack = await self._send_single(append)
         if ack.error is not None:
             raise Conflict(filter)

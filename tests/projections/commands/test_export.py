@@ -37,7 +37,7 @@ def export(broker: Broker, *options: str) -> Result:
 
 STATES: dict[str, dict[str, Any]] = {
     kind: msgspec.json.decode((GOLDEN / f"{kind}.commit.json").read_bytes())["state"]
-    for kind in ("family", "client", "tenant", "subject", "key", "role")
+    for kind in ("family", "client", "tenant", "subject", "key", "role", "book")
 }
 
 
@@ -48,6 +48,8 @@ def place(kind: str, event: dict[str, Any]) -> str:
         return aggregate_names.family("acme", "x").revoked if ends else aggregate_names.family("acme", "x").live
     if kind == "subject":
         return aggregate_names.subject("acme", STATES["subject"]["sub"]).live
+    if kind == "book":
+        return aggregate_names.book().live
     return "tokens.acme.tenant" if kind == "tenant" else f"tokens.acme.{kind}.x"
 
 

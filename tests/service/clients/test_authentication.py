@@ -18,7 +18,7 @@ from nats.js.errors import APIError
 
 from events.aggregates import client as client_events
 from events.aggregates import key as key_events
-from events.aggregates import tenant as tenant_events
+from events.aggregates import settings as tenant_events
 from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.commit import VERSION, Codec, Commit
 from events.aggregates.settings import ClientSettings, TenantSettings

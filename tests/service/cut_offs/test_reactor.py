@@ -53,7 +53,7 @@ async def test_cut_offs_are_completed_behind_foreign_messages(
     blocked = await block_alice(log)
     async with reacting(connection, log) as completed:
         assert {await completed.get(), await completed.get()} == {foreign, blocked}
-        while await log.finished(CONSUMER) < blocked:
+        while not await log.finished(CONSUMER, blocked):
             await asyncio.sleep(0.01)
 
 
@@ -120,13 +120,14 @@ async def test_a_consumer_with_another_configuration_is_replaced(kind: str, conn
     )
 
 
-async def test_the_reactors_own_consumer_is_kept(connection: Connection) -> None:
+async def test_the_reactors_own_consumer_is_kept(connection: Connection, log: Log) -> None:
     """It keeps its acknowledgements."""
+    context = cast("AdminContext", SimpleNamespace(log=log))
     for _ in range(2):
-        await Reactor(connection, cast("AdminContext", None)).start()
+        await Reactor(connection, context).start()
     jetstream = connection.jetstream()
     made = (await jetstream.consumer_info(aggregate_names.STREAM, CONSUMER)).created
-    await Reactor(connection, cast("AdminContext", None)).start()
+    await Reactor(connection, context).start()
     assert (await jetstream.consumer_info(aggregate_names.STREAM, CONSUMER)).created == made
 
 

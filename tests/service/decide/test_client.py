@@ -121,8 +121,8 @@ class World:
             barrier=self._nobody_else, wait=self._wait, ended=self._none_ended
         )  # the parts of other processes
         no_matter = cast("Any", None)
-        three = cast("tuple[Any, Any, Any]", (others,) * 3)
-        self.context = AdminContext(log, Registry(log, keys), no_matter, keys, no_matter, *three)
+        four = cast("tuple[Any, Any, Any, Any]", (others,) * 4)
+        self.context = AdminContext(log, Registry(log, keys), no_matter, keys, no_matter, *four)
 
     async def _nobody_else(self, _seq: int) -> None:
         pass

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientSecretIssued, ClientState
 from events.aggregates.family_events import DeviceAuthorizationStarted, FamilyRevoked, GrantAuthorized, RevocationReason
-from events.aggregates.settings import ClientSettings, TenantSettings
+from events.aggregates.settings import ClientSettings, TenantConfigured, TenantSettings, TenantState
 from events.aggregates.subject import (
     ConsentWithdrawn,
     SubjectBlocked,
@@ -15,7 +15,6 @@ from events.aggregates.subject import (
     SubjectUnblocked,
     evolve,
 )
-from events.aggregates.tenant import TenantConfigured, TenantState
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
 from service.decide.decision import Decision, Done
 from service.decide.policy import Rules

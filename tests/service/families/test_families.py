@@ -11,12 +11,15 @@ from msgspec.structs import replace
 from events.aggregates import aggregate_names
 from events.aggregates import subject as person
 from events.aggregates.aggregate_names import Aggregate
+from events.aggregates.book import BookState
 from events.aggregates.commit import digest
 from events.aggregates.family_events import DeviceAuthorizationStarted, FamilyRevoked, TokenReuseDetected
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
 from events.log.appender import Appender, Conflict
+from events.log.books import FIRST, Book
+from events.log.closing import close_book
 from events.log.jetstream_api import Unavailable
 from events.log.log import Head, Log
 from service import clock
@@ -433,3 +436,58 @@ async def test_a_family_that_is_not_cached_is_read_from_any_replica_first(
     other.families.cache.forget(("acme", "f1"))
     await other.decide(lambda *_: Decision(Done(), ()))
     assert read == [False, False, True]
+
+
+async def test_a_family_goes_on_in_the_next_book(replicas: tuple[Replica, Replica]) -> None:
+    """Its first commit there continues the chain; a token from before is a reuse, found across books."""
+    one, other = replicas
+    await one.decide(_begun, new=True)
+    await close_book(one.connection, FIRST)
+    committed = await other.decide(_presented)
+    assert isinstance(committed.outcome, Granted) and committed.seq == 2
+    head = await one.log.head(aggregate_names.family("acme", "f1"))
+    assert head.commit is not None and (head.commit.prev_seq, head.stream, head.expected) == (1, "TOKENS_2", 2)
+    stolen = await one.decide(lambda loaded, *_: redeem(loaded.state, redeeming(0)._replace(now=clock.now())))
+    assert isinstance(stolen.outcome, Refused) and stolen.state is not None and stolen.state.revoked is not None
+
+
+async def test_a_cached_family_of_a_closed_book_is_read_again(replicas: tuple[Replica, Replica]) -> None:
+    """What is cached may be old, and an expectation of 0 in the next book would not show that."""
+    one, other = replicas
+    await one.decide(_begun, new=True)
+    await other.decide(lambda *_: Decision(Done(), (FamilyRevoked("operator", ""),)))  # one does not hear of it
+    await close_book(other.connection, FIRST)
+    await one.log.look()
+    refused = await one.decide(_presented)
+    assert isinstance(refused.outcome, Refused) and refused.seq == 0
+    assert await stream.last_sequence(one.connection) == 2
+
+
+async def test_a_replica_that_slept_through_closings_sees_what_ended(replicas: tuple[Replica, Replica]) -> None:
+    """Without certainty it looks for the newest book before it answers; two have closed meanwhile."""
+    one, other = replicas
+    await one.decide(_begun, new=True)
+    await close_book(other.connection, FIRST)
+    await other.decide(_presented)
+    await close_book(other.connection, (await _newest_book(other)))
+    await other.decide(lambda *_: Decision(Done(), (FamilyRevoked("operator", ""),)))
+    assert one.log.books.newest == FIRST
+    loaded = await one.families.load("acme", "f1")
+    assert loaded.state is not None and loaded.state.revoked is not None and loaded.seq == 3
+
+
+async def _newest_book(replica: Replica) -> Book:
+    await replica.log.look()
+    return replica.log.books.newest
+
+
+async def test_a_person_blocked_in_a_closed_book_gets_no_family(replicas: tuple[Replica, Replica]) -> None:
+    """The guard of a family's first commit names the book of which the replica knows."""
+    one, other = replicas
+    await _person(other.log, person.SubjectBlocked("alice"))
+    await close_book(other.connection, FIRST)
+    refused = await one.decide(_begun, new=True)
+    assert isinstance(refused.outcome, Refused)
+    one.log.announced = BookState(2, 2)
+    await _person(other.log, person.SubjectUnblocked("alice"))
+    assert isinstance((await one.decide(_begun, new=True)).outcome, Granted)

@@ -23,6 +23,7 @@ from events.aggregates.family_events import (
 )
 from events.fairness.token_buckets import Buckets
 from events.log.appender import Conflict
+from events.log.books import FIRST
 from events.log.log import NOTHING, Head, Log
 from events.log.stored_message import StoredMessage
 from service import clock
@@ -47,6 +48,7 @@ class World:
         self.commits: list[StoredMessage] = []
         self.person, self.remembered = BlockState(7, False), BlockState(7, False)
         self.asked: list[Any] = []
+        self.books = SimpleNamespace(newest=FIRST)
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
         self.asked.append(("head", leader))
@@ -54,8 +56,8 @@ class World:
             return NOTHING
         return Head(self.commits[-1], codec.decode(self.commits[-1].body), self.commits[-1].seq)
 
-    async def append(self, place: str, filter: str, body: bytes, expected: int, *, guard: Any = None) -> int:
-        self.asked.append(("append", guard))
+    async def append(self, place: str, filter: str, body: bytes, expected: int, **more: Any) -> int:
+        self.asked.append(("append", more["guard"]))
         if expected != (self.commits[-1].seq if self.commits else 0):
             raise Conflict
         self.commits.append(StoredMessage(expected + 1, place, body))
@@ -317,10 +319,10 @@ async def test_a_conflict_reads_no_key_again() -> None:
     await world.rotate(4)
 
     class Busy(World):
-        async def append(self, place: str, filter: str, body: bytes, expected: int, *, guard: Any = None) -> int:
+        async def append(self, place: str, filter: str, body: bytes, expected: int, **more: Any) -> int:
             if len(world.commits) < 8:
                 await world.replica().decide("acme", "f1", "client:web", presenting(len(world.commits) - 1))
-            return await super().append(place, filter, body, expected, guard=guard)
+            return await super().append(place, filter, body, expected, **more)
 
     busy = Busy()
     busy.commits = world.commits

@@ -135,7 +135,16 @@ async def test_an_error_of_the_leader_is_not_an_empty_log(code: int) -> None:
         error = {"error": {"code": 503, "err_code": code, "description": "JetStream system temporarily unavailable"}}
         return Msg(cast("Any", None), "", "", msgspec.json.encode(error))
 
-    connection = cast("Any", SimpleNamespace(request=request, new_inbox=lambda: "_INBOX.test", jetstream_api="$JS.API"))
+    class Failing:
+        jetstream_api = "$JS.API"
+
+        def __init__(self) -> None:
+            self.request = request
+
+        def new_inbox(self) -> str:
+            return "_INBOX.test"
+
+    connection = cast("Any", Failing())
     with pytest.raises(Unavailable):
         await Log(connection).head(aggregate_names.family("acme", "f1"))
 

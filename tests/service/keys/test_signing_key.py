@@ -38,7 +38,9 @@ class World:
         """A replica that does not follow the log yet."""
         nothing = cast("Any", None)  # deciding about keys needs no more than this
         registry = Registry(self.log, KEYS)
-        return AdminContext(self.log, registry, nothing, KEYS, nothing, cast("Any", replicas), nothing, nothing)
+        return AdminContext(
+            self.log, registry, nothing, KEYS, nothing, cast("Any", replicas), nothing, nothing, nothing
+        )
 
     def follow(self, context: AdminContext) -> None:
         """Let the replica follow the log."""

@@ -11,7 +11,7 @@ from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
 from events.aggregates import key as key_events
 from events.aggregates import role as role_events
-from events.aggregates import tenant as tenant_events
+from events.aggregates import settings as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.bus.connection import Connection
 from events.log.log import Log

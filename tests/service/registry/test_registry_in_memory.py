@@ -12,9 +12,10 @@ from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
 from events.aggregates import key as key_events
 from events.aggregates import role as role_events
+from events.aggregates import settings as tenant_events
 from events.aggregates import subject as subject_events
-from events.aggregates import tenant as tenant_events
 from events.aggregates.aggregate_names import Aggregate
+from events.aggregates.book import FIRST_BOOK
 from events.aggregates.commit import VERSION, Codec, Commit, UnreadableCommit
 from events.aggregates.key import KeyState
 from events.aggregates.settings import ClientSettings, TenantSettings
@@ -92,6 +93,7 @@ class Table:
         self.asked: list[str] = []
         self.away = 0
         self.foreign_on_top = 0
+        self.announced = FIRST_BOOK
 
     async def newest(self, filter: str) -> StoredMessage | None:
         """As `Log.newest`, for keys."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
-from events.aggregates import tenant as tenant_events
+from events.aggregates import settings as tenant_events
 from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.commit import VERSION, Codec, Commit, digest
 from events.aggregates.settings import ClientSettings, TenantSettings
