@@ -17,6 +17,7 @@ from events.log.appender import WRONG_LAST_SEQUENCE, Ack, Conflict
 from events.log.direct_reader import read_direct
 from events.log.jetstream_api import Unavailable
 from events.log.stored_message import StoredMessage
+from events.task_cancellation import end
 from service.revocations.entries import Entry, Progress, decode
 from service.revocations.stream import PROGRESS, STREAM, read_info, stored_on
 
@@ -99,14 +100,16 @@ class Journal:
             named = msgspec.structs.replace(entry, n=n, prev=newest.get(tenant, self.newest(tenant)))
             newest[tenant] = n
             numbered.append((Found(tenant, named), msgspec.json.encode(named)))
-        appends = (
-            self._store(stored_on(one.tenant), body, expected)
+        appends = [
+            asyncio.create_task(self._store(stored_on(one.tenant), body, expected))
             for expected, (one, body) in enumerate(numbered, self._last)
-        )
-        outcomes = await asyncio.gather(*appends, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        ]
+        try:
+            await asyncio.wait(appends)
+        finally:
+            await end(appends)
+        for append in appends:
+            append.result()
         self._last += len(window)
         self._newest |= newest
         self.seq = window[-1].entry.seq
