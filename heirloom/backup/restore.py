@@ -51,6 +51,7 @@ from service.families.cache import LoadedFamily
 from service.families.families import Families
 from service.registry.blocked_subjects import BlockedSubjects
 from service.replicas.broker_clock import MAX_TOLERATED_SECONDS
+from service.revocations.stream import STREAM as REVOCATIONS
 
 REVOCATIONS_AT_ONCE = 64
 FAMILIES = "tokens.*.family.*.live"
@@ -152,8 +153,11 @@ async def restore_streams(
 
 
 async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> None:
-    """Check that none of the streams exists there yet. Raises `UnusableBackup` and `SnapshotFailed`."""
-    names = [stream.name for stream in manifest.streams]
+    """Check that none of the streams exists there yet, nor a revocation feed, which would be another log's.
+
+    Raises `UnusableBackup` and `SnapshotFailed`.
+    """
+    names = [*(stream.name for stream in manifest.streams), REVOCATIONS]
     if there := [name for name in names if await state_of(connection, name) is not None]:
         raise UnusableBackup(f"the broker already has the stream {' and '.join(there)}: a log is never overwritten")
 

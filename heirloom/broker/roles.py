@@ -133,10 +133,15 @@ OWN: dict[str, Role] = {
     "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
     "audit-auditors": Role(ROLE_ACCOUNTS["auditor"], publish=(INBOXES,), subscribe=("audit.>",)),
     "notary": Role(NOTARIES_ACCOUNT, publish=(*_reads(BOOKS, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)),
-    # the publisher of the revocation feed: it may append to that, and not to the log
+    # the publisher of the revocation feed: it may append to that and remove it, and not append to the log
     "publisher": Role(
         PUBLISHERS_ACCOUNT,
-        publish=(*_reads(BOOKS, LOG_API), *_reads(REVOCATIONS, LOG_API), STORED, PROGRESS, *HEARD),
+        publish=(
+            *_reads(BOOKS, LOG_API),
+            *_reads(REVOCATIONS, LOG_API),
+            f"{LOG_API}.STREAM.DELETE.{REVOCATIONS}",
+            *(STORED, PROGRESS, *HEARD),
+        ),
         subscribe=(REVOKED,),
     ),
     # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
@@ -147,6 +152,7 @@ OWN: dict[str, Role] = {
             *_APPENDS,
             *(subject for name in BACKED_UP for subject in _stream(name, "SNAPSHOT", "RESTORE")),
             *(subject for name in (CHECKPOINTS, *BESIDE) for subject in _reads(name)),
+            *_stream(REVOCATIONS, "INFO"),
             *(f"{API}.CONSUMER.NAMES.{name}" for name in BACKED_UP),
             *(f"{API}.CONSUMER.DELETE.{name}.*" for name in BACKED_UP),
             "$JS.SNAPSHOT.>",

@@ -12,7 +12,7 @@ import msgspec
 
 from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.client import ClientDisabled, ClientEnabled, ClientState
-from events.aggregates.commit import Commit
+from events.aggregates.commit import Commit, digest
 from events.aggregates.family import FamilyState
 from events.aggregates.family_events import FamilyEvent, RevocationReason, TokenRevoked
 from events.aggregates.key import KeyState
@@ -32,12 +32,13 @@ _CLASSES: dict[RevocationReason, ReasonClass] = {
 class _Entry(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
     """`n` is the entry's number in the feed, `prev` one that no other entry of the tenant lies between.
 
-    `seq` is the commit's sequence in the log, `at` its time.
+    `seq` is the commit's sequence in the log, `at` its time, `commit` the beginning of its digest.
     """
 
     n: int = 0
     prev: int = 0
     seq: int
+    commit: str = ""
     at: float
 
 
@@ -97,9 +98,10 @@ Entry: TypeAlias = FamilyEnded | TokenEnded | ClientVoided | KeyChanged
 
 
 class Progress(msgspec.Struct, frozen=True, tag_field="type", tag="progress"):
-    """The log up to `seq` led to no other entries."""
+    """The log up to `seq`, where the message with the digest `commit` is, led to no other entries."""
 
     seq: int
+    commit: str = ""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -108,6 +110,11 @@ class Heartbeat(msgspec.Struct, frozen=True):
     feed: str
     n: int
     at: float
+
+
+def abridged_digest(body: bytes) -> str:
+    """What stands for a message of the log: another log has another message at the same sequence."""
+    return digest(body)[:16]
 
 
 decode = msgspec.json.Decoder(Entry | Progress).decode

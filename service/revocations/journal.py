@@ -40,7 +40,7 @@ class Journal:
     """The end of the feed's stream, as far as this process knows it.
 
     `feed` names the stream that was read last: it is the time at which that was made. `seq` is the commit of its last
-    entry, 0 without one.
+    entry, 0 without one, and `commit` its digest, empty where an earlier version wrote the entry.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -50,6 +50,7 @@ class Journal:
     def _forget(self, feed: str) -> None:
         self.feed = feed
         self.seq = 0
+        self.commit = ""
         self.max_age = 0.0
         self._last: int | None = None
         self._floor = 0
@@ -85,12 +86,12 @@ class Journal:
         for start in range(0, len(found), WINDOW):
             await self._append_window(found[start : start + WINDOW])
 
-    async def note(self, seq: int) -> None:
-        """Append that the log up to `seq` was read. Raises as `append`."""
+    async def note(self, progress: Progress) -> None:
+        """Append how far the log was read. Raises as `append`."""
         assert self._last is not None
-        await self._store(PROGRESS, msgspec.json.encode(Progress(seq)), self._last)
+        await self._store(PROGRESS, msgspec.json.encode(progress), self._last)
         self._last += 1
-        self.seq = seq
+        self.seq, self.commit = progress.seq, progress.commit
 
     async def _append_window(self, window: Sequence[Found]) -> None:
         assert self._last is not None
@@ -112,7 +113,7 @@ class Journal:
             append.result()
         self._last += len(window)
         self._newest |= newest
-        self.seq = window[-1].entry.seq
+        self.seq, self.commit = window[-1].entry.seq, window[-1].entry.commit
         for (tenant, entry), body in numbered:
             await self._connection.publish(entry.subject(tenant), body)
 
@@ -133,7 +134,7 @@ class Journal:
             entry = decode(stored.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return  # none of ours
-        self.seq = entry.seq
+        self.seq, self.commit = entry.seq, entry.commit
         if isinstance(entry, Progress):
             return
         tenant = stored.subject.rpartition(".")[2]

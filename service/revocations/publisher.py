@@ -24,10 +24,10 @@ from events.log.log import Log
 from events.log.stored_message import StoredMessage
 from events.log.stream import REVOKED, last_sequence, tenants
 from events.task_cancellation import end
-from service.revocations.entries import Heartbeat, client_of, entry_of
+from service.revocations.entries import Heartbeat, Progress, abridged_digest, client_of, entry_of
 from service.revocations.journal import Found, Journal
 from service.revocations.lifetimes import Lifetimes
-from service.revocations.stream import heartbeat_on, read_info
+from service.revocations.stream import heartbeat_on, read_info, remove
 
 log = logging.getLogger("heirloom.publisher")
 
@@ -55,6 +55,8 @@ class Publisher:
         self._progress = asyncio.Condition()
         self.processed = UNKNOWN
         """The log up to this sequence is in the feed."""
+        self._commit = ""
+        """The digest of what was read at that sequence."""
         self.entries = 0
         """How many entries were appended."""
         self.caught_up_at = time.monotonic()
@@ -82,15 +84,31 @@ class Publisher:
     async def _follow(self) -> None:
         await self._journal.catch_up()
         last, seq = await last_sequence(self._connection), self._journal.seq
+        if seq > last or not await self._has(seq, self._journal.commit):
+            await remove(self._connection)
+            raise Conflict(f"the log is not the one that the feed is of up to {seq}: the feed is made anew")
         self._tenants = set(await tenants(self._connection))
-        if seq > last:
-            log.error("the feed is of another log: it names sequence %d of %d, and is made anew", seq, last)
-        start = seq + 1 if 0 < seq <= last else await self._first_that_counts(last)
-        await self._advance(start - 1)
+        start = seq + 1 if seq > 0 else await self._first_that_counts(last)
+        before = None if start == 1 else await message_at(self._connection, start - 1)
+        await self._advance(start - 1, before)
         async with aclosing(read_direct(self._connection, start, pause=self._pause)) as batches:
             async for batch in batches:
+                await self._check_log()  # it may have been replaced, and be longer than before already
                 await self._take(batch.messages)
-                await self._advance(batch.messages[-1].seq)
+                await self._advance(batch.messages[-1].seq, batch.messages[-1])
+
+    async def _has(self, seq: int, commit: str) -> bool:
+        """Whether the log has that commit there, as far as that is known. Raises `Unavailable`."""
+        if seq <= 0 or commit == "":
+            return True
+        stored = await message_at(self._connection, seq)
+        return stored is not None and abridged_digest(stored.body) == commit
+
+    async def _check_log(self) -> None:
+        """Raises `Conflict` if the log is not the one that was read, or is shorter now."""
+        seq = self.processed
+        if not await self._has(seq, self._commit):
+            raise Conflict(f"the log is not the one that was read up to {seq}")
 
     async def _first_that_counts(self, last: int) -> int:
         """The sequence of the first commit that is young enough for an entry; the one after `last` if none is."""
@@ -112,7 +130,7 @@ class Publisher:
             await self._journal.append(found)
             self.entries += len(found)
         elif messages[-1].seq - self._journal.seq >= PROGRESS_EVERY:
-            await self._journal.note(messages[-1].seq)
+            await self._journal.note(Progress(messages[-1].seq, abridged_digest(messages[-1].body)))
 
     async def _found(self, stored: StoredMessage) -> Found | None:
         """The entry that the message leads to. Raises `Unavailable` and `UnreadableCommit`."""
@@ -131,11 +149,13 @@ class Publisher:
         if client_id is not None:
             lives = await self._lifetimes.longest(name.tenant, client_id)
         entry = entry_of(name, stored.seq, commit, lives + self._tolerance)
-        return None if entry is None else Found(name.tenant, entry)
+        if entry is None:
+            return None
+        return Found(name.tenant, msgspec.structs.replace(entry, commit=abridged_digest(stored.body)))
 
-    async def _advance(self, processed: int) -> None:
+    async def _advance(self, processed: int, newest: StoredMessage | None) -> None:
         async with self._progress:
-            self.processed = processed
+            self.processed, self._commit = processed, "" if newest is None else abridged_digest(newest.body)
             self._progress.notify_all()
 
     async def _beat(self) -> None:
@@ -146,6 +166,7 @@ class Publisher:
             async with self._progress:
                 while self.processed < last:
                     await self._progress.wait()
+            await self._check_log()
             if info.created != self._journal.feed:
                 raise Conflict("the feed was made anew")
             self.caught_up_at = time.monotonic()

@@ -28,8 +28,8 @@ VERIFIER_LEEWAY_SECONDS = 300
 """The most that a verifier may add to a token's `exp` because clocks differ."""
 SETTLE_SECONDS = 15
 """How long after a client's disabling another replica may still answer its requests, and `exp` be rounded up."""
-LOOK_SECONDS = 60.0
-"""Between two looks at whether access tokens live longer now: far less than entries are kept at least."""
+LOOK_SECONDS = 5.0
+"""Between two looks at whether the stream is there, and access tokens live longer now: verifiers wait for it."""
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -95,6 +95,13 @@ async def read_info(connection: Connection) -> Info:
     if "error" in answer:
         raise JetStreamMissing(f"the broker has no stream {STREAM}: {answer['error'].get('description')}")
     return msgspec.convert(answer, Info)
+
+
+async def remove(connection: Connection) -> None:
+    """Remove the stream: a replica makes it anew, under another name. Raises `JetStreamMissing`."""
+    answer = await request_json(connection, f"STREAM.DELETE.{STREAM}", {})
+    if "error" in answer:
+        raise JetStreamMissing(f"the broker does not remove {STREAM}: {answer['error'].get('description')}")
 
 
 async def ensure(connection: Connection, copies: int, seconds: int) -> None:

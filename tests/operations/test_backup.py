@@ -24,6 +24,7 @@ from heirloom.cli.main import main
 from heirloom.data_directory import KEYRING
 from notary.notary import Notary
 from service.keys import keyring
+from service.revocations import stream as revocations
 from tests.broker import Broker, broker
 from tests.notary.commands.test_proofs import families, write
 from tests.projections.logs import LogMaker, eventful_log
@@ -83,6 +84,13 @@ def test_damage_is_named(nats_server: Broker, tmp_path: Path) -> None:
     assert heirloom("restore", "--data", into, backup).exit_code == 0
 
 
+async def with_a_feed(url: str) -> None:
+    """Make a revocation feed there."""
+    connection = await connect(url, "test")
+    await revocations.ensure(connection, 1, 60)
+    await connection.close()
+
+
 def test_nothing_is_overwritten(nats_server: Broker, tmp_path: Path) -> None:
     """Neither a data directory nor a broker's log; an empty broker gets exactly the same commits."""
     backup = backed_up(nats_server, tmp_path)
@@ -90,6 +98,10 @@ def test_nothing_is_overwritten(nats_server: Broker, tmp_path: Path) -> None:
     refused = heirloom("restore", "--data", tmp_path / "new", "--nats", nats_server.url, backup)
     assert "never overwritten" in refused.output
     with broker(tmp_path / "another") as empty:
+        asyncio.run(with_a_feed(empty.url))
+        refused = heirloom("restore", "--data", tmp_path / "new", "--nats", empty.url, backup)
+        assert "already has the stream REVOCATIONS" in refused.output
+    with broker(tmp_path / "third") as empty:
         restored = heirloom("restore", "--data", tmp_path / "new", "--nats", empty.url, backup)
         assert restored.exit_code == 0, restored.output
         assert asyncio.run(commits(empty.url)) == LOG

@@ -20,7 +20,7 @@ from events.log.log import Log
 from events.log.stored_message import StoredMessage
 from events.log.stream import REVOKED, last_sequence
 from service.revocations import publisher as module
-from service.revocations.entries import ClientVoided, FamilyEnded, Progress
+from service.revocations.entries import ClientVoided, FamilyEnded, Progress, abridged_digest
 from service.revocations.journal import Journal
 from service.revocations.stream import STREAM, ensure, read_info
 from tests.broker import Broker
@@ -291,7 +291,9 @@ async def test_progress_is_noted(connection: Connection, monkeypatch: pytest.Mon
     await journal.catch_up()
     assert journal.seq == 25
     last = await connection.jetstream().get_last_msg(STREAM, "feed.progress")
-    assert last.data is not None and msgspec.json.decode(last.data, type=Progress) == Progress(25)
+    assert last.data is not None and msgspec.json.decode(last.data, type=Progress) == Progress(
+        25, abridged_digest(log.log[-1].body)
+    )
 
 
 async def test_a_disabled_client_of_another_log_order(connection: Connection) -> None:
