@@ -121,7 +121,6 @@ class _Replica(NamedTuple):
         await context.log.start()
         await devices.polling.start()
         await self.admin.completed.start()
-        await revocations.ensure(connection, copies, self.entries_needed())
         with contextlib.suppress(Unavailable):  # nothing is answered before there is a measurement
             await context.skew.measure(connection)
         await devices.waiting.start(copies)
@@ -151,7 +150,8 @@ async def run_replica(
             _leave_by(leaving, ending.connections.stop)
         following = asyncio.create_task(context.registry.follow(buses.log, partial(_fail, failure)))
         _leave_by(leaving, partial(end, (following,)))
-        await _first(context.registry.ready.wait(), failure)
+        await _first(context.registry.ready.wait(), failure)  # before that, no lifetime of a token is known
+        await revocations.ensure(buses.log, settings.required.copies, replica.entries_needed())
         handler = RequestHandler(context, authentication, json_log, replica.answers)
         server = Server(buses.answering, handler, __version__, parts.around)
         await replica.admin.replicas.start(settings.required.copies)

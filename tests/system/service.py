@@ -230,7 +230,7 @@ class Caller:
 
     async def active(self, token: str) -> bool:
         """Whether introspection calls the token active."""
-        answer: bool = (await self.ask("introspect", {"token": token}))["active"]
+        answer: bool = (await self.succeed("introspect", {"token": token}))["active"]
         return answer
 
 

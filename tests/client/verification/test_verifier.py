@@ -16,6 +16,8 @@ from tests.system.workspace import ACCESS_TOKEN, EXCHANGE, Workspace, made
 
 PATIENCE_SECONDS = 60
 
+UNKNOWN_KEY = "no key of the issuer has that kid"
+
 
 async def resource_of(workspace: Workspace, host: str = "", name: str = "api") -> Resource:
     """The role `resource` in that tenant, under a name of its own."""
@@ -62,6 +64,10 @@ async def accepted(verifier: Verifier, token: str) -> bool:
             try:
                 return bool(verifier.verify(token))
             except Stale:
+                await asyncio.sleep(0.01)
+            except InvalidToken as refused:
+                if refused.description != UNKNOWN_KEY:  # on a busy machine the feed may be some moments behind
+                    raise
                 await asyncio.sleep(0.01)
 
 
@@ -141,7 +147,7 @@ async def test_a_new_key_is_known_before_it_signs(workspace: Workspace, verifier
             async with another.client("app") as stranger:
                 theirs = (await access_token(stranger))["access_token"]
         for _ in range(50):
-            assert await until_refused(verifier, theirs) == "no key of the issuer has that kid"
+            assert await until_refused(verifier, theirs) == UNKNOWN_KEY
         assert verifier._follower.questions == asked
         await workspace.register("app", access_token_format="opaque")
         opaque = (await access_token(app))["access_token"]
