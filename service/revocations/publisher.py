@@ -37,6 +37,8 @@ POLL_SECONDS, LOOK_SECONDS, LOOKS = 0.2, 0.005, 20
 PROGRESS_EVERY = 10_000
 """After so many commits without an entry, the feed notes how far the log was read."""
 RETRY_SECONDS = 0.3
+SET_BACK_SECONDS = 2 * 86_400
+"""By how much the broker's clock may once have been set back without a new feed lacking an entry."""
 UNKNOWN = -1
 
 
@@ -111,8 +113,12 @@ class Publisher:
             raise Conflict(f"the log is not the one that was read up to {seq}")
 
     async def _first_that_counts(self, last: int) -> int:
-        """The sequence of the first commit that is young enough for an entry; the one after `last` if none is."""
-        oldest = (await read_info(self._connection)).ts.timestamp() - self._journal.max_age
+        """A sequence no later than that of the first commit that is young enough for an entry.
+
+        Times go back where the broker's clock is set back. By up to `SET_BACK_SECONDS` that leads to no later sequence:
+        of what is young enough, nothing is stamped as older than `oldest`.
+        """
+        oldest = (await read_info(self._connection)).ts.timestamp() - self._journal.max_age - SET_BACK_SECONDS
         low, high = 1, last + 1
         while low < high:
             middle = (low + high) // 2

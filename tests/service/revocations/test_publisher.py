@@ -3,10 +3,12 @@
 import asyncio
 import random
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from nats.errors import Error as NatsError
 
 from events.aggregates.aggregate_names import AggregateName
@@ -15,6 +17,7 @@ from events.aggregates.commit import Commit
 from events.aggregates.settings import ClientSettings
 from events.bus.connect import connect
 from events.bus.connection import Connection
+from events.log.direct_reader import message_at
 from events.log.jetstream_api import JetStreamMissing
 from events.log.log import Log
 from events.log.stored_message import StoredMessage
@@ -247,8 +250,30 @@ async def test_a_feed_made_anew(connection: Connection, log: Log) -> None:
         assert next(beat for beat in heard.heartbeats if beat["feed"] != before)["n"] == 5
 
 
-async def test_what_is_too_old_is_no_entry_of_a_new_feed(connection: Connection) -> None:
+async def test_a_clock_that_was_set_back_hides_no_entry(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commits in the middle are stamped a day early: a new feed has all of them, and those before."""
+    log = thefts(10)
+    await store(connection, log)
+
+    async def early(connection: Connection, seq: int) -> StoredMessage | None:
+        found = await message_at(connection, seq)
+        assert found is not None and found.stored_at is not None
+        return replace(found, stored_at=found.stored_at - timedelta(days=1)) if 15 <= seq <= 25 else found
+
+    monkeypatch.setattr(module, "message_at", early)
+    await made(connection, 3600)
+    async with publishing(connection) as publisher:
+        await until_processed(publisher, len(log))
+    assert [(tenant, entry.seq) for tenant, entry in await stored(connection)] == revoking(log)
+
+
+async def test_what_is_too_old_is_no_entry_of_a_new_feed(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A feed that begins on a long log begins with what somebody may still have to know."""
+    monkeypatch.setattr(module, "SET_BACK_SECONDS", 0)
     log = thefts(8)
     await store(connection, log[:12])
     await asyncio.sleep(2.5)  # until the entries of these would be over
