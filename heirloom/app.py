@@ -14,9 +14,9 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection
 from events.bus.faststream_broker import Broker
 from events.fairness.request_gate import Gate
-from events.jetstream.other_streams import refuse_other_streams
+from events.jetstream.other_streams import OtherStreams, refuse_other_streams
 from events.log import stream
-from events.log.books import stream_of
+from events.log.books import Books, stream_of
 from events.log.jetstream_api import Unavailable
 from events.task_cancellation import end
 from events.task_set import TaskSet
@@ -186,12 +186,24 @@ async def _prepared(
     await replica.start(buses.log, settings.required.copies)
     used = UsedAssertions(buses.log)
     await used.start(settings.required.copies, settings.max_clock_skew)
-    books = replica.context.log.books
-    await books.look()
-    numbers = range(1, books.newest.number + 2)  # the next one may be made just now
-    known = (*map(stream_of, numbers), *stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES, revocations.STREAM)
-    await refuse_other_streams(buses.log, known)
+    await _refuse_other_streams(buses.log, replica.context.log.books)
     return replica, ClientAuthentication(replica.context, used)
+
+
+async def _refuse_other_streams(connection: Connection, books: Books) -> None:
+    """Raise `OtherStreams` for a stream that is none of ours; a book that is made just now is looked for again."""
+    while True:
+        await books.look()
+        newest = books.newest
+        ours = (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES, revocations.STREAM)
+        try:
+            await refuse_other_streams(connection, (*map(stream_of, range(1, newest.number + 1)), *ours))
+        except OtherStreams:
+            await books.look()
+            if books.newest is newest:
+                raise
+        else:
+            return
 
 
 async def _administer(buses: Buses, context: AdminContext, leaving: contextlib.AsyncExitStack) -> Gate:

@@ -55,22 +55,29 @@ class Books:
         self.newest = FIRST._replace(stream=stream)
 
     async def look(self) -> dict[str, Any]:
-        """Find out which book is the newest; returns what its leader says of it. Raises `JetStreamMissing`."""
+        """Find out which book is the newest; returns what its leader says of it. Raises `JetStreamMissing`.
+
+        Several may look at once: who was overtaken by another looks again, so that no book is found twice.
+        """
         while True:
-            info = await stream_info(self._connection, self.newest.stream)
-            if info is None and self.newest.number > 1:
-                self._closed, self.newest = [], FIRST  # this is another log than before
+            known = self.newest
+            info = await stream_info(self._connection, known.stream)
+            if self.newest is not known:
                 continue
             if info is None:
-                raise missing(self.newest.stream)
+                raise missing(known.stream)
             if not self._is_log or not is_put_away(info["config"]):
                 return info
-            number = self.newest.number + 1
+            number = known.number + 1
             following = await stream_info(self._connection, stream_of(number))
+            if following is None and await stream_info(self._connection, stream_of(number + 1)) is not None:
+                raise missing(stream_of(number))
+            if self.newest is not known:
+                continue
             if following is None:
                 return info
             first = first_of(following["config"])
-            self._closed.append(self.newest._replace(last=first - 1))
+            self._closed.append(known._replace(last=first - 1))
             self.newest = Book(number, stream_of(number), first)
 
     def newest_first(self) -> list[Book]:

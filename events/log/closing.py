@@ -32,6 +32,7 @@ class _State(msgspec.Struct):
 
 class _Stream(msgspec.Struct):
     name: str
+    created: str = ""
     config: _Config = msgspec.field(default_factory=_Config)
     state: _State = msgspec.field(default_factory=_State)
 
@@ -54,6 +55,20 @@ class _Reply(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Reply).decode
+
+
+async def expect_room(connection: Connection, book: Book) -> None:
+    """Return if the next book can be made, before anything is done that cannot be taken back.
+
+    Raises `WeakStream` where a stream of its name is there, `JetStreamMissing` if a copy's server is away or the
+    account may have no more streams, and what `Connection.request` raises.
+    """
+    await _refuse_a_stranger(connection, book.number + 1)
+    await _every_copy_answers(connection, book.stream)
+    account = await request_json(connection, "INFO", {})
+    for each in (account, *(account.get("tiers") or {}).values()):
+        if 0 < (each.get("limits") or {}).get("max_streams", -1) <= each.get("streams", 0):
+            raise JetStreamMissing("the account may have no more streams, and the next book is one: raise its limit")
 
 
 async def close_book(connection: Connection, book: Book) -> Book:
@@ -145,14 +160,17 @@ async def _every_copy_has(connection: Connection, book: Book, *, sealed: bool) -
 
 async def _servers_of(connection: Connection, stream: str) -> set[str]:
     """The names of the servers that have a copy; none where there is only one copy."""
-    info = await stream_info(connection, stream)
-    group = (info or {}).get("cluster") or {}
+    group = (await stream_info(connection, stream) or {}).get("cluster") or {}
     others = {peer["name"] for peer in group.get("replicas") or ()}
     return others | {group["leader"]} if others and group.get("leader") else others
 
 
 async def _shown(connection: Connection, stream: str, names: set[str]) -> dict[str, _Stream]:
-    """What these servers show of their copies, as far as they answer in time."""
+    """What these servers show of their copies, as far as they answer in time.
+
+    Another account may have a stream of that name: it was created at another time.
+    """
+    created = (await stream_info(connection, stream) or {}).get("created")
     inbox = connection.new_inbox()
     subscription = await connection.subscribe(inbox)
     found: dict[str, _Stream] = {}
@@ -162,7 +180,7 @@ async def _shown(connection: Connection, stream: str, names: set[str]) -> dict[s
         while names - found.keys() and (left := deadline - asyncio.get_running_loop().time()) > 0:
             reply = _decode((await subscription.next_msg(left)).data)
             for each in (each for account in reply.data.account_details for each in account.stream_detail):
-                if each.name == stream:
+                if (each.name, each.created) == (stream, created):
                     found[reply.server.name] = each
     except (NatsError, TimeoutError):
         pass  # some do not answer

@@ -6,15 +6,16 @@ the book is put away and the next one made (`events.log.closing`), whose commit 
 
 import asyncio
 import logging
-from typing import NamedTuple
+from collections.abc import Coroutine
+from typing import NamedTuple, TypeVar
 
 from nats.errors import Error as NatsError
 
 from events.aggregates import aggregate_names
 from events.aggregates.book import FIRST_BOOK, BookClosing, BookEvent, BookOpened, BookState
 from events.bus.connection import Connection
-from events.log.books import Book, is_put_away, stream_info, stream_of
-from events.log.closing import close_book
+from events.log.books import Book, is_put_away, missing, stream_info, stream_of
+from events.log.closing import close_book, expect_room
 from events.log.jetstream_api import JetStreamMissing, Unavailable
 from events.log.log import Log
 from events.log.stream import WeakStream
@@ -22,6 +23,8 @@ from service.registry.change_aggregate import change
 from service.replicas.leases import Replicas
 
 log = logging.getLogger("heirloom.books")
+
+T = TypeVar("T")
 
 BOOKS = aggregate_names.book()
 ACTOR = "book-keeper"
@@ -51,20 +54,29 @@ class BookKeeper:
         self._replicas = replicas
         self._limits = limits
 
-    async def close(self, actor: str = ACTOR) -> BookState:
-        """Close the open book; returns the state of the next one, which is open then.
+    async def close(self, actor: str = ACTOR, number: int | None = None) -> BookState:
+        """Close the open book, if it is that of the `number`; returns the state of the one that is open then.
 
         Raises `Unavailable`; then the closing may have begun, and is completed later.
         """
-        number = (await self._state()).number
-        await change(self._log, BOOKS, lambda state: _closing(state, number), actor=actor)
+        await self._in_time(self._begin(actor, number))
         return await self.go_on()
 
     async def go_on(self) -> BookState:
         """Complete a closing that has begun, if one has; returns the state of the newest book. Raises `Unavailable`."""
+        return await self._in_time(self._go_on())
+
+    async def _begin(self, actor: str, number: int | None) -> None:
+        state = await self._state()
+        if not state.closing:
+            await expect_room(self._connection, _book_of(state))
+        asked = state.number if number is None else number
+        await change(self._log, BOOKS, lambda now: _closing(now, asked), actor=actor)
+
+    async def _in_time(self, closing: Coroutine[None, None, T]) -> T:
         try:
             async with asyncio.timeout(CLOSING_SECONDS):
-                return await self._go_on()
+                return await closing
         except WeakStream as error:
             log.error("the book cannot be closed: %s", error)
             raise Unavailable(str(error)) from error
@@ -85,8 +97,9 @@ class BookKeeper:
                     await self.go_on()
                 if time() >= look_at:
                     look_at = time() + SIZE_SECONDS
-                    if not self._log.announced.closing and await self.is_due():
-                        await self.close()
+                    announced = self._log.announced
+                    if not announced.closing and await self.is_due():
+                        await self.close(number=announced.number)
             except (Unavailable, NatsError) as error:
                 log.info("a book waits to be closed: %s", error)
 
@@ -103,7 +116,9 @@ class BookKeeper:
         state: BookState = head.commit.state if head.commit is not None else FIRST_BOOK
         if not state.closing or head.stored is None:
             return state
-        book = Book(state.number, stream_of(state.number), state.first)
+        if self._log.announced.number > state.number:
+            raise missing(stream_of(self._log.announced.number))
+        book = _book_of(state)
         info = await stream_info(self._connection, book.stream)
         if info is not None and not is_put_away(info["config"]):
             await self._replicas.barrier(head.stored.seq, of_every_version=True)
@@ -118,6 +133,10 @@ class BookKeeper:
         commit = (await self._log.head(BOOKS)).commit
         state: BookState = commit.state if commit is not None else FIRST_BOOK
         return state
+
+
+def _book_of(state: BookState) -> Book:
+    return Book(state.number, stream_of(state.number), state.first)
 
 
 def _closing(state: BookState | None, number: int) -> tuple[BookEvent, ...]:

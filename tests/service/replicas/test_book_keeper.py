@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -26,6 +27,12 @@ from service.replicas.book_keeper import BookKeeper, BookLimits
 from service.replicas.leases import Replicas
 from tests.broker import Broker
 from tests.projections.logs import LogMaker
+
+ONE_STREAM_MORE = """
+accounts { A { jetstream: {max_streams: 2}, users: [{user: a, password: a}] }, SYS {} }
+no_auth_user: a
+system_account: SYS
+"""
 
 
 class Barrier:
@@ -201,3 +208,35 @@ async def test_a_registry_announces_each_book_in_its_turn(world: World) -> None:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
     assert failures == []
+
+
+async def test_what_cannot_be_completed_is_not_begun(tmp_path: Path) -> None:
+    """No room for one more stream: a sealed book without a next one would be the end of all appends."""
+    broker = Broker(tmp_path / "broker")
+    broker.configure(ONE_STREAM_MORE)
+    broker.start()
+    try:
+        connection = await connect(broker.url, "test", echo=False)
+        await stream.ensure(connection, stream.Required())
+        log = Log(connection)
+        await log.start()
+        keeper = BookKeeper(connection, log, cast("Replicas", Barrier(connection)), BookLimits())
+        with pytest.raises(Unavailable, match="may have no more streams"):
+            await keeper.close()
+        assert await log.last_sequence() == 0
+        info = await stream_info(connection, "TOKENS")
+        assert info is not None and not is_put_away(info["config"])
+        await connection.close()
+    finally:
+        broker.stop()
+
+
+async def test_a_stranger_in_the_place_of_the_next_book_prevents_the_order(world: World) -> None:
+    """Nothing is written that cannot be carried out."""
+    await request_json(
+        world.connection, "STREAM.CREATE.TOKENS_2", {"name": "TOKENS_2", "subjects": ["made.by.another"]}
+    )
+    before = await world.log.last_sequence()
+    with pytest.raises(Unavailable, match="TOKENS_2"):
+        await (await world.keeper()).close()
+    assert await world.log.last_sequence() == before

@@ -13,7 +13,7 @@ from events.log.books import FIRST, Book, Books, books_of
 from events.log.closing import close_book
 from events.log.consumer_reader import read
 from events.log.direct_reader import message_at, read_direct
-from events.log.jetstream_api import request_json
+from events.log.jetstream_api import JetStreamMissing, request_json
 from events.log.log import Log
 from events.log.stream import WeakStream
 from tests.projections.logs import LogMaker
@@ -50,6 +50,26 @@ async def test_a_closed_book_is_sealed_and_the_next_one_goes_on_with_its_sequenc
     assert (first.config.subjects, first.config.sealed) == (["heirloom.book.1"], True)
     await stream.ensure(connection, stream.Required())
     assert await stream.size(connection) == (9, 3, (await stream.size(connection)).bytes)
+
+
+async def test_many_look_at_once(connection: Connection) -> None:
+    """Each book is found once: one that is found twice would pass for closed, and what it holds for unchanging."""
+    expected = (await closed(connection, times=2)).in_order()
+    books = Books(connection)
+    await asyncio.gather(*(books.look() for _ in range(8)))
+    assert books.in_order() == expected
+
+
+async def test_a_book_that_is_gone_is_missed(connection: Connection) -> None:
+    """The newest one, by whoever knew it; one in the middle, by everybody. No older state is taken for the newest."""
+    books = await closed(connection, times=2)
+    manager = connection.jetstream()
+    await manager.delete_stream("TOKENS_2")
+    with pytest.raises(JetStreamMissing, match="TOKENS_2"):
+        await Books(connection).look()
+    await manager.delete_stream("TOKENS_3")
+    with pytest.raises(JetStreamMissing, match="TOKENS_3"):
+        await books.look()
 
 
 async def test_reading_goes_across_books(connection: Connection) -> None:
