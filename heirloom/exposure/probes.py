@@ -123,6 +123,12 @@ class Probe(NamedTuple):
     queue: str = ""
 
 
+def _unobeyed(subject: str) -> str:
+    """The subject; for an order that is obeyed whatever its body is, that of a stream that nobody has."""
+    order, deletes, _ = subject.partition(".STREAM.DELETE.")
+    return f"{order}{deletes}{NO_STREAM}" if deletes else subject
+
+
 def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> list[Probe]:
     """All probes, each once: with names that nothing has, and with these."""
     own = [subject for role in roles.values() for subject in (*role.publish, *role.subscribe)]
@@ -132,7 +138,7 @@ def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> l
     found: dict[tuple[bool, str, str], Probe] = {}
     for pattern in [*trusted, *JETSTREAM]:
         nobodys, theirs = list(_examples(pattern)), [each for name in names for each in _named(pattern, name)]
-        ways = [(True, subject, "") for subject in (*nobodys, *theirs) if not may((FOR_EVERYBODY,), subject)]
+        ways = [(True, _unobeyed(subject), "") for subject in (*nobodys, *theirs) if not may((FOR_EVERYBODY,), subject)]
         if pattern in trusted:
             queued = [] if pattern.startswith("$JS.") else nobodys
             ways += [(False, subject, "") for subject in (pattern, *nobodys)]
